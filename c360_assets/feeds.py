@@ -1,0 +1,272 @@
+"""Feeds: the declarations in dbt/models/staging/*.yml as validated, typed values.
+
+Belongs here: reading and checking what a feed declares. The yml is read, not dbt's manifest, so that a wrong
+declaration is an error at load, before anything is built. Knows nothing of S3, Dagster or the warehouse.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+
+FORMATS = ("csv", "json", "parquet")
+KINDS = ("upsert",)
+OVERWRITES = ("replace", "append")
+SOURCE = "staging"
+
+
+class DeclarationError(ValueError):
+    """A declaration is wrong; the text names file, feed and field, and says what may stand there."""
+
+
+@dataclass(frozen=True)
+class EventTime:
+    """Where a row's event time comes from, in this order: the column, the object's name, the file's own time."""
+
+    column: str | None = None
+    name: re.Pattern[str] | None = None
+    file_time: bool = False
+    zone: str = "UTC"
+
+    def in_name(self, key: str) -> datetime | None:
+        """The instant that the object's name states (14 digits, UTC unless the feed has a zone), without zone, in UTC."""
+        found = self.name.search(key.rsplit("/", 1)[-1]) if self.name else None
+        if not found:
+            return None
+        try:
+            stated = datetime.strptime(found.group(1)[:14], "%Y%m%d%H%M%S")
+        except ValueError:
+            return None
+        return stated.replace(tzinfo=ZoneInfo(self.zone)).astimezone(ZoneInfo("UTC")).replace(tzinfo=None)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One feed, as declared. `columns` are those of its staging table, in order; `payload` feeds have that one only."""
+
+    name: str
+    description: str
+    prefix: str
+    formats: tuple[str, ...]
+    columns: tuple[str, ...]
+    required: frozenset[str]
+    kind: str
+    entity: str | None
+    event_time: EventTime
+    overwrite: str | None
+    delimiter: str
+    fresh_within_hours: float | None
+
+    @property
+    def payload(self) -> bool:
+        return self.columns == ("payload",)
+
+    def replaces(self, key: str) -> bool:
+        """Does a new version of the object take the place of the one before? If undeclared: where the name gives the time."""
+        if self.overwrite:
+            return self.overwrite == "replace"
+        return self.event_time.in_name(key) is not None
+
+
+def load_feeds(folders: Iterable[Path]) -> dict[str, Feed]:
+    """Every feed declared in the yml files of the folders, by name.
+
+    Raises:
+        DeclarationError: naming file, feed and field, for the first thing that is wrong.
+    """
+    feeds: dict[str, Feed] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.yml")):
+            for table in _tables(path):
+                meta = _mapping(table.get("config"), f"{path}: {table['name']}: config").get("meta")
+                if not meta or "feed" not in meta:
+                    continue
+                feed = _feed(path, table, meta["feed"])
+                if feed.name in feeds:
+                    raise DeclarationError(f"{path}: feed '{feed.name}' is declared twice")
+                twin = next((f for f in feeds.values() if _overlap(f.prefix, feed.prefix)), None)
+                if twin:
+                    raise DeclarationError(
+                        f"{path}: feed '{feed.name}': prefix: '{feed.prefix}' and that of feed '{twin.name}', "
+                        f"'{twin.prefix}', lie in one another"
+                    )
+                feeds[feed.name] = feed
+    return feeds
+
+
+def find_feed(feeds: Mapping[str, Feed], name: str) -> Feed:
+    """The feed of that name, or a DeclarationError that lists what there is."""
+    if name not in feeds:
+        raise DeclarationError(f"feed '{name}' is not declared; there are: {', '.join(sorted(feeds)) or 'none'}")
+    return feeds[name]
+
+
+def _tables(path: Path) -> Iterable[dict[str, Any]]:
+    try:
+        document = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise DeclarationError(f"{path}: no YAML: {error}") from None
+    for source in _mapping(document, str(path)).get("sources") or []:
+        if source.get("name") == SOURCE:
+            for table in source.get("tables") or []:
+                if not isinstance(table, dict) or not isinstance(table.get("name"), str):
+                    raise DeclarationError(f"{path}: a table of source '{SOURCE}' has no name")
+                yield table
+
+
+class _Fields:
+    """The fields of one feed's declaration: each is taken once with its check, and none may be left."""
+
+    def __init__(self, where: str, declared: Any) -> None:
+        self.where = where
+        self.left = dict(_mapping(declared, where))
+        self.known: list[str] = []
+
+    def take(self, name: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
+        self.known.append(name)
+        if name not in self.left or self.left[name] is None:
+            self.left.pop(name, None)
+            if default is ...:
+                raise DeclarationError(f"{self.where}: {name}: is missing")
+            return default
+        value = self.left.pop(name)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise DeclarationError(f"{self.where}: {name}: '{value}' is no {_kind_name(kind)}")
+        return value
+
+    def choice(self, name: str, choices: tuple[str, ...], default: Any = ...) -> Any:
+        value = self.take(name, str, default)
+        if value is not None and value not in choices:
+            raise DeclarationError(f"{self.where}: {name}: '{value}' is not known; it may be: {', '.join(choices)}")
+        return value
+
+    def texts(self, name: str, default: Any = ...) -> tuple[str, ...]:
+        values = self.take(name, list, default)
+        wrong = [v for v in values if not isinstance(v, str)]
+        if wrong:
+            raise DeclarationError(f"{self.where}: {name}: '{wrong[0]}' is no text")
+        return tuple(values)
+
+    def end(self) -> None:
+        if self.left:
+            raise DeclarationError(
+                f"{self.where}: {sorted(self.left)[0]}: is not known; there are: {', '.join(sorted(self.known))}"
+            )
+
+
+def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
+    name = table["name"]
+    where = f"{path}: feed '{name}'"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise DeclarationError(f"{where}: name: must be lower case letters, digits and _")
+    columns = tuple(str(c["name"]).lower() for c in table.get("columns") or [])
+    if not columns:
+        raise DeclarationError(f"{where}: columns: there are none")
+    doubled = sorted({c for c in columns if columns.count(c) > 1} | {c for c in columns if c.startswith("_")})
+    if doubled:
+        raise DeclarationError(f"{where}: columns: '{doubled[0]}' stands twice or begins with _, which is ours")
+
+    field = _Fields(where, declared)
+    prefix = field.take("prefix", str).strip("/")
+    formats = field.texts("formats")
+    for f in formats:
+        if f not in FORMATS:
+            raise DeclarationError(f"{where}: formats: '{f}' is not known; it may be: {', '.join(FORMATS)}")
+    required = frozenset(field.texts("required", ()))
+    entity = field.take("entity", str, None)
+    kind = field.choice("kind", KINDS, "upsert")
+    overwrite = field.choice("overwrite", OVERWRITES, None)
+    delimiter = field.take("delimiter", str, ",")
+    if len(delimiter) != 1:
+        raise DeclarationError(f"{where}: delimiter: '{delimiter}' is not one character")
+    fresh = field.take("fresh_within_hours", (int, float), None)
+
+    time = _Fields(f"{where}: event_time", field.take("event_time", dict, {}))
+    event_time = EventTime(
+        column=time.take("column", str, None),
+        name=_pattern(f"{where}: event_time: name", time.take("name", str, None)),
+        file_time=time.take("file_time", bool, False),
+        zone=_zone(f"{where}: event_time: zone", time.take("zone", str, "UTC")),
+    )
+    time.end()
+    position = _Fields(f"{where}: position", field.take("position", dict, {}))
+    operation = _Fields(f"{where}: operation", field.take("operation", dict, {}))
+    named = {
+        "event_time: column": event_time.column,
+        "position: column": position.take("column", str, None),
+        "operation: column": operation.take("column", str, None),
+    }
+    codes = [*operation.texts("upsert", ()), *operation.texts("delete", ())]
+    twice = sorted({c for c in codes if codes.count(c) > 1})
+    if twice:
+        raise DeclarationError(f"{where}: operation: '{twice[0]}' stands for two operations")
+    position.end()
+    operation.end()
+    mapping = field.take("map", dict, {})
+    field.end()
+
+    named |= {f"map: {target}": received for target, received in mapping.items()}
+    named |= {f"required: {column}": column for column in required}
+    for what, column in named.items():
+        if column is not None and column not in columns:
+            raise DeclarationError(f"{where}: {what}: column '{column}' is not declared; there are: {', '.join(columns)}")
+    if entity and not (event_time.column or event_time.name or event_time.file_time):
+        raise DeclarationError(f"{where}: event_time: give column, name or file_time; an event without a time has no place")
+    return Feed(
+        name=name,
+        description=str(table.get("description") or ""),
+        prefix=f"{prefix}/",
+        formats=formats,
+        columns=columns,
+        required=required,
+        kind=kind,
+        entity=entity,
+        event_time=event_time,
+        overwrite=overwrite,
+        delimiter=delimiter,
+        fresh_within_hours=fresh,
+    )
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise DeclarationError(f"{where}: '{value}' is no mapping")
+    return value
+
+
+def _pattern(where: str, text: str | None) -> re.Pattern[str] | None:
+    if text is None:
+        return None
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise DeclarationError(f"{where}: '{text}' is no regular expression: {error}") from None
+    if pattern.groups < 1:
+        raise DeclarationError(f"{where}: '{text}' has no group (...) around the fourteen digits of the instant")
+    return pattern
+
+
+def _zone(where: str, name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise DeclarationError(f"{where}: '{name}' is no time zone; say for example Europe/Berlin") from None
+    return name
+
+
+def _kind_name(kind: type | tuple[type, ...]) -> str:
+    names = {str: "text", bool: "true or false", list: "list", dict: "mapping", int: "number", float: "number"}
+    return names[kind[0] if isinstance(kind, tuple) else kind]
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)

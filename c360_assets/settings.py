@@ -1,0 +1,142 @@
+"""Settings: what the environment says, read once, validated, frozen.
+
+Belongs here: names, defaults and validation of every setting. Nothing else reads the environment, and there is no
+fallback environment: an unknown or malformed setting is an error that names it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or cannot be what it says; the text names it, its value and the remedy."""
+
+
+@dataclass(frozen=True)
+class Snowflake:
+    """How to reach Snowflake. `private_key_path`, `password` or `token` authenticates, in that order."""
+
+    account: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
+    private_key_path: str = ""
+    private_key_passphrase: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    role: str = ""
+    warehouse: str = ""
+    database: str = "C360"
+    host: str = ""
+    port: int = 443
+    protocol: str = "https"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that may differ between two installations. Sizes in bytes, times in seconds."""
+
+    home: Path = Path(".c360")
+    bucket: str = "c360-landing"
+    prefix: str = "stream_data"
+    warehouse: str = "duckdb"
+    batch_objects: int = 500
+    batch_bytes: int = 512 * 1024 * 1024
+    wait: float = 60.0
+    sensor_interval: int = 30
+    alert_webhook: str = field(default="", repr=False)
+    s3_endpoint: str = ""
+    snowflake: Snowflake = field(default_factory=Snowflake)
+
+    @property
+    def duckdb_path(self) -> Path:
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home / "dagster"
+
+    @property
+    def dbt_home(self) -> Path:
+        """Where dbt keeps its manifest, results and logs: nothing is written into the project."""
+        return self.home / "dbt"
+
+    @property
+    def spool(self) -> Path:
+        return self.home / "spool"
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Settings from `environment` (the process's own by default).
+
+        Raises:
+            SettingsError: for an unknown `C360_*` name, or a value that its setting cannot be.
+        """
+        env = os.environ if environment is None else environment
+        unknown = sorted(n for n in env if n.startswith("C360_") and n not in _C360 and n not in _FOR_DBT)
+        if unknown:
+            raise SettingsError(f"setting {unknown[0]} is unknown; there are: {', '.join(sorted(_C360))}")
+        values: dict[str, object] = {}
+        for name, attribute in _C360.items():
+            if env.get(name):
+                values[attribute] = _parsed(name, env[name], type(getattr(cls, attribute)))
+        snowflake: dict[str, object] = {}
+        for f in fields(Snowflake):
+            name = f"SNOWFLAKE_{f.name.upper()}"
+            if env.get(name):
+                snowflake[f.name] = _parsed(name, env[name], type(f.default))
+        settings = cls(**values, snowflake=Snowflake(**snowflake))  # type: ignore[arg-type]
+        return settings._checked()
+
+    def _checked(self) -> Settings:
+        if self.warehouse not in ("duckdb", "snowflake"):
+            raise SettingsError(f"C360_WAREHOUSE is '{self.warehouse}'; it may be: duckdb, snowflake")
+        if self.warehouse == "snowflake":
+            missing = [n for n in ("account", "user", "warehouse") if not getattr(self.snowflake, n)]
+            if missing:
+                names = ", ".join(f"SNOWFLAKE_{n.upper()}" for n in missing)
+                raise SettingsError(f"C360_WAREHOUSE is snowflake, but {names} is not set")
+            if not (self.snowflake.password or self.snowflake.private_key_path or self.snowflake.token):
+                raise SettingsError(
+                    "C360_WAREHOUSE is snowflake, but none of SNOWFLAKE_PRIVATE_KEY_PATH, SNOWFLAKE_PASSWORD, "
+                    "SNOWFLAKE_TOKEN is set"
+                )
+        for name, attribute in _C360.items():
+            value = getattr(self, attribute)
+            if isinstance(value, int | float) and value <= 0:
+                raise SettingsError(f"{name} is {value}; it must be greater than 0")
+        # Resolved here, once: dbt and Dagster change the working directory.
+        object.__setattr__(self, "home", self.home.expanduser().absolute())
+        object.__setattr__(self, "prefix", self.prefix.strip("/"))
+        return self
+
+
+_C360 = {
+    "C360_HOME": "home",
+    "C360_BUCKET": "bucket",
+    "C360_PREFIX": "prefix",
+    "C360_WAREHOUSE": "warehouse",
+    "C360_BATCH_OBJECTS": "batch_objects",
+    "C360_BATCH_BYTES": "batch_bytes",
+    "C360_WAIT": "wait",
+    "C360_SENSOR_INTERVAL": "sensor_interval",
+    "C360_ALERT_WEBHOOK": "alert_webhook",
+    "AWS_ENDPOINT_URL": "s3_endpoint",
+}
+# Handed to dbt by transform.py, so they are there when dbt starts Python of ours.
+_FOR_DBT = {"C360_DBT_TARGET", "C360_DUCKDB_PATH"}
+
+
+def _parsed(name: str, text: str, kind: type) -> object:
+    if issubclass(kind, Path):
+        return Path(text)
+    if kind is str:
+        return text
+    try:
+        return kind(text)
+    except ValueError:
+        raise SettingsError(f"{name} is '{text}'; it must be a {'whole ' if kind is int else ''}number") from None

@@ -1,0 +1,81 @@
+{#-
+  How many events each object version was the first to bring, counted from the rows alone, without a look at the log:
+  so the log can be held against it. One row per batch and object version with a change of its count (`accepted`, may
+  be negative only in a rebuild that does not happen: it adds up over batches).
+
+  The event of a row is its identity (key, time, operation, content). Accepted is the earliest copy, by arrival (batch,
+  key, row), among the copies that stand. When that copy's object is superseded, the acceptance passes to the next
+  copy that stands.
+-#}
+{% macro accepted_rows(entity_name, events) %}
+{%- set identity = (c360.entity(entity_name).key + ['event_time', 'op', 'content']) | join(', ') -%}
+with
+
+events as (
+  select
+    {{ identity }}, _feed, _key, _etag, _row, _loaded_batch, _batch, _retracted_by,
+    _batch in (select batch from {{ new_batches() }}) as is_new,
+    coalesce(_retracted_by in (select batch from {{ new_batches() }}), false) as is_retracted_now
+  from {{ events }}
+),
+
+-- Only events of which something comes or goes now.
+touched as (
+  select distinct {{ identity }}
+  from events
+  where is_new or is_retracted_now
+),
+
+copies as (
+  select
+    events.*,
+    row_number() over (partition by {{ identity }} order by _batch, _key, _row, _etag) as arrival
+  from events
+  inner join touched using ({{ identity }})
+),
+
+firsts as (
+  select
+    *,
+    min(case when _retracted_by is null then arrival end) over (partition by {{ identity }}) as first_standing,
+    min(case when not is_new and (_retracted_by is null or is_retracted_now) then arrival end)
+      over (partition by {{ identity }}) as first_before,
+    row_number() over (partition by {{ identity }}, _feed, _key, _etag, _loaded_batch order by _row) as copy_in_object
+  from copies
+),
+
+changes as (
+  select
+    _feed, _key, _etag, _loaded_batch,
+    case
+      -- the copy that holds the acceptance now and did not before
+      when _retracted_by is null and arrival = first_standing and (is_new or first_before < first_standing) then 1
+      -- came and was superseded since the last run: counted as it would have been in between
+      when _retracted_by is not null and is_new and copy_in_object = 1 and first_before is null
+        and (first_standing is null or arrival < first_standing) then 1
+      else 0
+    end as accepted
+  from firsts
+)
+
+select
+  _feed, _key, _etag, _loaded_batch,
+  (select max(batch) from {{ new_batches() }}) as _batch,
+  sum(accepted) as accepted
+from changes
+group by _feed, _key, _etag, _loaded_batch
+having sum(accepted) <> 0
+{% endmacro %}
+
+{#- Rows staged per object version, over every feed that is declared. -#}
+{% macro received_per_object() %}
+  {%- for feed in declared_feeds() %}
+  select '{{ feed.name }}' as _feed, _key, _etag, count(*) as count_received
+  from {{ feed.relation }}
+  group by _key, _etag
+  {{ 'union all' if not loop.last }}
+  {%- else %}
+  select cast(null as varchar) as _feed, cast(null as varchar) as _key, cast(null as varchar) as _etag, 0 as count_received
+  where false
+  {%- endfor %}
+{% endmacro %}

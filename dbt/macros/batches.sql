@@ -1,0 +1,89 @@
+{#-
+  What has been consumed. Each layer takes the batches that the layer above has and it has not, and marks them in the
+  transaction that writes their rows: `<schema>.consumed_batches (model, batch)`. So a run that dies anywhere is
+  finished by the next one, and no clock or cursor is trusted.
+-#}
+
+{% macro consumed_batches(relation) %}
+  {%- do return(api.Relation.create(database=relation.database, schema=relation.schema, identifier='consumed_batches')) -%}
+{% endmacro %}
+
+{#- Makes the table of marks if there is none. -#}
+{% macro ensure_consumed_batches(relation) %}
+  {%- call statement('marks', auto_begin=False) %}
+    create table if not exists {{ consumed_batches(relation) }} (model varchar not null, batch varchar not null)
+  {% endcall %}
+{% endmacro %}
+
+{#- The work table `<model>__batches`: those of `available` (a query with one column, batch) that carry no mark. -#}
+{% macro take_new_batches(relation, available) %}
+  {%- do work_table(relation.identifier ~ '__batches',
+    "select batch from (" ~ available ~ ") as available where batch is not null and batch not in ("
+    ~ "select batch from " ~ consumed_batches(relation) ~ " where model = '" ~ relation.identifier ~ "') group by batch") -%}
+  {%- do return(run_query("select count(*) from " ~ relation.identifier ~ "__batches").rows[0][0]) -%}
+{% endmacro %}
+
+{% macro mark_batches(relation) -%}
+  insert into {{ consumed_batches(relation) }} (model, batch)
+  select '{{ relation.identifier }}', batch from {{ relation.identifier }}__batches
+{%- endmacro %}
+
+{% macro forget_batches(relation) %}
+  {%- call statement('forget', auto_begin=False) %}
+    delete from {{ consumed_batches(relation) }} where model = '{{ relation.identifier }}'
+  {% endcall %}
+{% endmacro %}
+
+{#- Every batch that staging holds: loads, and decisions on refused rows. -#}
+{% macro staged_batches() -%}
+  select batch from {{ source('staging', 'object_ledger') }}
+  union all
+  select batch from {{ source('staging', 'quarantine_decisions') }}
+{%- endmacro %}
+
+{#- Inside a `by_batch` model: the work table of the batches it has to take now. -#}
+{% macro new_batches() %}{{ this.identifier }}__batches{% endmacro %}
+
+{#-
+  Materialization `by_batch`: a table that takes each staged batch once.
+  The model's SQL selects the rows of `{{ new_batches() }}` with the columns `_batch` (the batch that a row comes with)
+  and, if `unique_key` is set, rows of former batches equal in it make way (a replayed row stands once).
+  Rows of a batch that is taken again (its mark was lost in a rebuild) are replaced, never added to.
+-#}
+{% materialization by_batch, default %}
+  {%- set target_relation = this.incorporate(type='table') -%}
+  {%- set unique_key = config.get('unique_key', []) -%}
+  {%- set work = this.identifier ~ '__rows' -%}
+
+  {{ run_hooks(pre_hooks, inside_transaction=False) }}
+  {%- do ensure_consumed_batches(this) -%}
+  {%- if should_full_refresh() %}{% do forget_batches(this) %}{% endif -%}
+  {%- set existing = load_cached_relation(this) -%}
+  {%- set count_batches = take_new_batches(this, staged_batches()) -%}
+
+  {%- if count_batches > 0 or existing is none -%}
+    {%- do work_table(work, sql) -%}
+  {%- endif -%}
+  {%- if existing is none or should_full_refresh() -%}
+    {%- if existing is not none and existing.type != 'table' %}{% do adapter.drop_relation(existing) %}{% endif -%}
+    {%- call statement('create', auto_begin=False) %}
+      create or replace table {{ this }} as select * from {{ work }} where false
+    {% endcall -%}
+  {%- endif -%}
+
+  {%- if count_batches > 0 -%}
+    {%- set columns = adapter.get_columns_in_relation(this) | map(attribute='quoted') | join(', ') -%}
+    {%- set dml = [] -%}
+    {%- do dml.append("delete from " ~ this ~ " where _batch in (select batch from " ~ this.identifier ~ "__batches)") -%}
+    {%- if unique_key %}{% do dml.append(delete_matching(this, work, unique_key)) %}{% endif -%}
+    {%- do dml.append("insert into " ~ this ~ " (" ~ columns ~ ") select " ~ columns ~ " from " ~ work) -%}
+    {%- do dml.append(mark_batches(this)) -%}
+    {%- do in_one_transaction(dml) -%}
+  {%- else -%}
+    {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
+  {%- endif -%}
+
+  {{ run_hooks(post_hooks, inside_transaction=False) }}
+  {%- do persist_docs(target_relation, model) -%}
+  {{ return({'relations': [target_relation]}) }}
+{% endmaterialization %}

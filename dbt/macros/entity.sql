@@ -1,0 +1,65 @@
+{#-
+  An entity is declared once, in the `meta.entity` of the model that keeps its log: `name`, `key`, `tracked`, `type1`,
+  `ignored`; the types stand with the columns. A feed says which entity it maps onto, in its own declaration.
+  The graph is read while a model runs, never while the project is parsed.
+-#}
+
+{#- {name, key, tracked, type1, ignored, attributes (tracked and type 1, by name), types}, or an error that lists what there is. -#}
+{% macro entity(name) %}
+  {%- if not execute %}{% do return({'name': name, 'key': [], 'tracked': [], 'type1': [], 'ignored': [], 'attributes': [], 'types': {}}) %}{% endif -%}
+  {%- set there = [] -%}
+  {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.config.meta.get('entity') -%}
+    {%- if node.config.meta.entity.name == name %}{% do return(entity_of(node)) %}{% endif -%}
+    {%- do there.append(node.config.meta.entity.name) -%}
+  {%- endfor -%}
+  {%- do exceptions.raise_compiler_error("entity '" ~ name ~ "' is not declared; there are: " ~ there | sort | join(', ')) -%}
+{% endmacro %}
+
+{% macro entity_of(node) %}
+  {%- set declared = node.config.meta.entity -%}
+  {%- set types = {} -%}
+  {%- for column in node.columns.values() %}{% do types.update({column.name: column.data_type or 'varchar'}) %}{% endfor -%}
+  {%- set tracked = declared.tracked | sort -%}
+  {%- set type1 = declared.get('type1', []) | sort -%}
+  {%- do return({
+    'name': declared.name, 'key': declared.key, 'tracked': tracked, 'type1': type1,
+    'ignored': declared.get('ignored', []), 'attributes': (tracked + type1) | sort, 'types': types,
+  }) -%}
+{% endmacro %}
+
+{#- The feeds as declared, [{name, relation, feed, columns}], by name; with an entity's name, those that map onto it. -#}
+{% macro declared_feeds(entity_name=none) %}
+  {%- set found = [] -%}
+  {%- if execute -%}
+    {%- for source in graph.sources.values() | sort(attribute='name') if source.config.meta.get('feed') -%}
+      {%- if entity_name is none or source.config.meta.feed.get('entity') == entity_name -%}
+        {%- do found.append({
+          'name': source.name,
+          'feed': source.config.meta.feed,
+          'columns': source.columns.keys() | list,
+          'relation': api.Relation.create(database=source.database, schema=source.schema, identifier=source.identifier),
+        }) -%}
+      {%- endif -%}
+    {%- endfor -%}
+  {%- endif -%}
+  {%- do return(found) -%}
+{% endmacro %}
+
+{#- The text of a typed value that hashes and comparisons are made of; null stays null. -#}
+{% macro canonical_text(column, type) -%}
+  {%- if type == 'date' %}{{ date_text(column) }}
+  {%- elif type == 'timestamp' %}{{ timestamp_text(column) }}
+  {%- elif type == 'varchar' %}{{ column }}
+  {%- else %}cast({{ column }} as varchar)
+  {%- endif -%}
+{%- endmacro %}
+
+{#- SHA-256 of `name=<bytes>:<text>;` for each column by name, nulls left out. `expressions`: {column: typed expression}. -#}
+{% macro content_hash(expressions, types) -%}
+  {%- set parts = [] -%}
+  {%- for column, expression in expressions.items() | sort -%}
+    {%- set text = canonical_text(expression, types.get(column, 'varchar')) -%}
+    {%- do parts.append("coalesce('" ~ column ~ "=' || " ~ byte_length(text) ~ " || ':' || " ~ text ~ " || ';', '')") -%}
+  {%- endfor -%}
+  {{ sha256_text(parts | join(' || ') if parts else "''") }}
+{%- endmacro %}

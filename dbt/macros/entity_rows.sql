@@ -1,0 +1,178 @@
+{#-
+  Rows of all feeds that map onto the entity, from the batches of `{{ new_batches() }}`: one row per row staged,
+  typed, with `reasons` ('[]' where it can be taken) and, where it cannot, `raw` as JSON text. A row that was
+  replayed comes with the batch of its last replay.
+-#}
+{% macro entity_rows(entity_name) %}
+{%- set entity = c360.entity(entity_name) -%}
+{%- set feeds = declared_feeds(entity_name) -%}
+{%- if execute and not feeds -%}
+  {%- do exceptions.raise_compiler_error("no feed maps onto entity '" ~ entity_name ~ "': say `entity: " ~ entity_name ~ "` in a feed's declaration") -%}
+{%- endif -%}
+with
+
+ledger as (
+  select * from {{ source('staging', 'object_ledger') }}
+),
+
+replays as (
+  select feed, _key, _etag, _row, max(batch) as batch, max(decided_at) as decided_at
+  from {{ source('staging', 'quarantine_decisions') }}
+  where decision = 'replay'
+  group by feed, _key, _etag, _row
+),
+{% for feed in feeds %}
+{{ feed.name }}_received as (
+  {{- received_rows(entity, feed) }}
+),
+
+{{ feed.name }}_parsed as (
+  {{- parsed_rows(entity, feed) }}
+),
+
+{{ feed.name }}_timed as (
+  {{- timed_rows(feed) }}
+),
+
+{{ feed.name }}_checked as (
+  {{- checked_rows(entity, feed) }}
+),
+{% endfor %}
+final as (
+  {%- for feed in feeds %}
+  select
+    _feed, _key, _etag, _row, _loaded_batch, _batch, known_at,
+    {{ entity.key | join(', ') }},
+    cast(event_time as {{ timestamp_type() }}) as event_time,
+    position,
+    op,
+    {%- for column in entity.attributes %}
+    case when op = 'upsert' then {{ typed_name(entity, column) }} end as {{ column }},
+    {%- endfor %}
+    case op when 'upsert' then content when 'delete' then {{ sha256_text("''") }} end as content,
+    reasons,
+    case when reasons <> '[]' then raw end as raw
+  from {{ feed.name }}_checked
+  {{ 'union all' if not loop.last }}
+  {%- endfor %}
+)
+
+select * from final
+{% endmacro %}
+
+{#- Where a column's typed value stands while its text is still at hand. -#}
+{% macro typed_name(entity, column) -%}
+  {{ column if entity.types.get(column, 'varchar') == 'varchar' else column ~ '_typed' }}
+{%- endmacro %}
+
+{#- The attributes that are more than text. -#}
+{% macro typed_attributes(entity) %}
+  {%- set found = [] -%}
+  {%- for column in entity.attributes if entity.types.get(column, 'varchar') != 'varchar' %}{% do found.append(column) %}{% endfor -%}
+  {%- do return(found) -%}
+{% endmacro %}
+
+{#- The feed's rows under the entity's names: text, trimmed. -#}
+{% macro received_rows(entity, feed) %}
+  {%- set map = feed.feed.get('map') or {} -%}
+  {%- set as_received = {} -%}
+  {%- for column in feed.columns if not column.startswith('_') %}{% do as_received.update({column: 's.' ~ column}) %}{% endfor -%}
+  {%- set stated = {
+    'stated_time': (feed.feed.get('event_time') or {}).get('column'),
+    'stated_position': (feed.feed.get('position') or {}).get('column'),
+    'stated_operation': (feed.feed.get('operation') or {}).get('column'),
+  } -%}
+  {%- for column in entity.key + entity.attributes -%}
+    {%- set received = map.get(column, column) -%}
+    {%- do stated.update({column: received if received in feed.columns else none}) -%}
+  {%- endfor %}
+  select
+    '{{ feed.name }}' as _feed,
+    s._key,
+    s._etag,
+    s._row,
+    s._batch as _loaded_batch,
+    coalesce(replays.batch, s._batch) as _batch,
+    coalesce(replays.decided_at, s._loaded_at) as known_at,
+    ledger.event_time as object_time,
+    {%- for name, column in stated.items() %}
+    {{ trimmed('s.' ~ column) if column else 'cast(null as varchar)' }} as {{ name }},
+    {%- endfor %}
+    {{ json_text(as_received) }} as raw
+  from {{ feed.relation }} as s
+  inner join ledger
+    on ledger.feed = '{{ feed.name }}'
+    and s._key = ledger.key
+    and s._etag = ledger.etag
+    and s._batch = ledger.batch
+  left join replays
+    on replays.feed = '{{ feed.name }}'
+    and s._key = replays._key
+    and s._etag = replays._etag
+    and s._row = replays._row
+  where coalesce(replays.batch, s._batch) in (select batch from {{ new_batches() }})
+{% endmacro %}
+
+{#- Beside the text: its typed value, null where it has none. -#}
+{% macro parsed_rows(entity, feed) %}
+  {%- set operation = feed.feed.get('operation') or {} %}
+  select
+    *,
+    {{ parsed_wall_clock('stated_time') }} as wall_clock,
+    {{ parsed_offset('stated_time') }} as stated_offset,
+    {{ parsed_position('stated_position') }} as parsed_position,
+    {%- for column in typed_attributes(entity) %}
+    {{ parsed(column, entity.types[column]) }} as {{ typed_name(entity, column) }},
+    {%- endfor %}
+    case
+      when stated_operation is null then 'upsert'
+      {%- for op in ['upsert', 'delete'] if operation.get(op) %}
+      when upper(stated_operation) in ('{{ operation[op] | map('upper') | join("', '") }}') then '{{ op }}'
+      {%- endfor %}
+    end as op
+  from {{ feed.name }}_received
+{% endmacro %}
+
+{#- The instant of each row: its object's, or its own. -#}
+{% macro timed_rows(feed) %}
+  {%- set zone = (feed.feed.get('event_time') or {}).get('zone', 'UTC') %}
+  select
+    *,
+    case
+      when object_time is not null then object_time
+      when stated_offset is not null then {{ minutes_earlier('wall_clock', 'stated_offset') }}
+      else {{ 'wall_clock' if zone == 'UTC' else to_utc('wall_clock', zone) }}
+    end as event_time,
+    {% if zone == 'UTC' %}false{% else -%}
+    object_time is null and stated_offset is null and coalesce({{ is_unclear_local('wall_clock', zone) }}, false)
+    {%- endif %} as is_unclear_time
+  from {{ feed.name }}_parsed
+{% endmacro %}
+
+{% macro checked_rows(entity, feed) %}
+  {%- set conditions = {} -%}
+  {%- for column in entity.key %}{% do conditions.update({'missing_key:' ~ column: column ~ ' is null'}) %}{% endfor -%}
+  {%- do conditions.update({
+    'missing_event_time': 'object_time is null and stated_time is null',
+    'bad_event_time': 'object_time is null and stated_time is not null and wall_clock is null',
+    'unclear_event_time': 'is_unclear_time',
+    'bad_operation': 'op is null',
+    'bad_position': 'stated_position is not null and parsed_position is null',
+  }) -%}
+  {%- for column in typed_attributes(entity) -%}
+    {%- do conditions.update({
+      'bad_' ~ entity.types[column].split('(')[0] ~ ':' ~ column:
+      "coalesce(op, 'upsert') = 'upsert' and " ~ column ~ ' is not null and ' ~ typed_name(entity, column) ~ ' is null'
+    }) -%}
+  {%- endfor %}
+  {%- set expressions = {} -%}
+  {%- for column in entity.attributes %}{% do expressions.update({column: typed_name(entity, column)}) %}{% endfor %}
+  select
+    *,
+    coalesce(
+      parsed_position, case when object_time is not null then {{ ordinal_position('_row') }} end
+    ) as position,
+    {{ content_hash(expressions, entity.types) }} as content,
+    {{ reasons_that_hold(conditions) }} as reasons
+  from {{ feed.name }}_timed
+{% endmacro %}

@@ -1,0 +1,122 @@
+{#-
+  Materialization `scd2`: any stream of change events becomes the log of an entity, its current table and its ties; the
+  history is a view on the log. The result is a function of the set of events alone: not of their order of arrival,
+  their batches, or how often they came.
+
+  The model's SQL is the stream, one row per copy of an event: the key columns, `event_time`, `position` (text that
+  sorts, or null), `op` ('upsert', 'delete'), the attributes, `content` (see content_hash), `known_at`, the lineage
+  `_feed, _key, _etag, _row`, `_batch` (with which it came) and `_retracted_by` (the batch that took it back, or null).
+  `meta.entity` declares name, key, tracked and type 1 columns.
+
+  The log keeps one row per distinct event, also no-ops, losers of an instant and deletes. Its marks:
+    next_at       when the next winning event of the key comes; the row's own time for a loser of its instant
+    version_from  start of the version that the row belongs to
+    is_version    is it the last winning event of its version, whose row the history shows?
+    change_type, ended_by
+  A batch reads, per touched key, only the rows that are open or reach to its earliest change: the predecessor and all
+  that follow. They carry the marks over from before, so what lies earlier is never read.
+
+  Work tables are made first, then all DML is one transaction. Companions: `<entity>` and `<entity>_ties`.
+-#}
+{% materialization scd2, default %}
+  {%- set entity = entity_of(model) -%}
+  {%- set log = this.incorporate(type='table') -%}
+  {%- set current = api.Relation.create(database=this.database, schema=this.schema, identifier=entity.name, type='table') -%}
+  {%- set ties = api.Relation.create(database=this.database, schema=this.schema, identifier=entity.name ~ '_ties', type='table') -%}
+
+  {{ run_hooks(pre_hooks, inside_transaction=False) }}
+  {%- do ensure_consumed_batches(this) -%}
+  {%- if should_full_refresh() or load_cached_relation(this) is none -%}
+    {%- do forget_batches(this) -%}
+    {%- do scd2_make_tables(entity, log, current, ties, sql) -%}
+  {%- else -%}
+    {%- do scd2_same_columns(entity, log) -%}
+  {%- endif -%}
+
+  {%- if take_new_batches(this, scd2_batches(sql)) > 0 -%}
+    {%- do scd2_fold_batches(entity, log, sql) -%}
+    {%- do in_one_transaction(scd2_write(entity, log, current, ties)) -%}
+  {%- else -%}
+    {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
+  {%- endif -%}
+
+  {{ run_hooks(post_hooks, inside_transaction=False) }}
+  {%- do persist_docs(log, model) -%}
+  {{ return({'relations': [log, current, ties]}) }}
+{% endmaterialization %}
+
+{#-
+  Materialization `scd2_companion`: a table that the log's model wrote. Its SQL says what the table holds, for readers
+  and for the check that compares; it is not run. Without the log in the same selection the table would be passed off
+  as fresh, so that is an error.
+-#}
+{% materialization scd2_companion, default %}
+  {%- set log = model.depends_on.nodes | first -%}
+  {%- if log not in selected_resources -%}
+    {%- do exceptions.raise_compiler_error(model.name ~ ' is written by ' ~ log.split('.')[-1] ~ ': select that too') -%}
+  {%- endif -%}
+  {%- call statement('main', auto_begin=False) %}select count(*) from {{ this }}{% endcall -%}
+  {{ return({'relations': [this.incorporate(type='table')]}) }}
+{% endmaterialization %}
+
+{#- The batches in the stream: those that bring rows and those that take some back. -#}
+{% macro scd2_batches(stream) -%}
+  select _batch as batch from ({{ stream }}) as brought
+  union all
+  select _retracted_by as batch from ({{ stream }}) as taken_back where _retracted_by is not null
+{%- endmacro %}
+
+{% macro scd2_identity(entity) %}{% do return(entity.key + ['event_time', 'op', 'content']) %}{% endmacro %}
+
+{% macro scd2_marks() %}{% do return(['version_from', 'next_at', 'is_version', 'change_type', 'ended_by']) %}{% endmacro %}
+
+{#- Tracked columns alone decide about versions; without type 1 columns that is the content itself. -#}
+{% macro scd2_state(entity) %}{% do return('tracked' if entity.type1 else 'content') %}{% endmacro %}
+
+{% macro scd2_log_columns(entity) %}
+  {%- do return(scd2_identity(entity) + ['position', 'known_at'] + (['tracked'] if entity.type1 else [])
+    + entity.attributes + ['_feed', '_key', '_etag', '_row', '_batch']) -%}
+{% endmacro %}
+
+{#- Empty tables of the right shape. -#}
+{% macro scd2_make_tables(entity, log, current, ties, stream) %}
+  {%- for relation in [log, current, ties] -%}
+    {%- set existing = load_cached_relation(relation) -%}
+    {%- if existing is not none %}{% do adapter.drop_relation(existing) %}{% endif -%}
+  {%- endfor -%}
+  {%- call statement('make_log', auto_begin=False) %}
+    create or replace table {{ log }} as
+    select
+      {%- for column in scd2_log_columns(entity) %}
+      {{ 'cast(content as varchar) as tracked' if column == 'tracked' else column }},
+      {%- endfor %}
+      event_time as version_from,
+      event_time as next_at,
+      cast(true as boolean) as is_version,
+      cast('' as varchar) as change_type,
+      cast('' as varchar) as ended_by
+    from ({{ stream }}) as stream
+    where false
+  {% endcall -%}
+  {%- call statement('make_current', auto_begin=False) %}
+    create or replace table {{ current }} as
+    select {{ (entity.key + entity.attributes) | join(', ') }}, version_from as valid_from from {{ log }} where false
+  {% endcall -%}
+  {%- call statement('make_ties', auto_begin=False) %}
+    create or replace table {{ ties }} as
+    select {{ entity.key | join(', ') }}, event_time, content as winner, content as losers, change_type as rule
+    from {{ log }} where false
+  {% endcall -%}
+{% endmacro %}
+
+{#- A log made by another declaration is rebuilt by a person's word, not quietly. -#}
+{% macro scd2_same_columns(entity, log) %}
+  {%- set declared = (scd2_log_columns(entity) + scd2_marks()) | sort -%}
+  {%- set there = adapter.get_columns_in_relation(log) | map(attribute='name') | map('lower') | sort -%}
+  {%- if declared != there -%}
+    {%- do exceptions.raise_compiler_error(
+      log ~ ' was made for other columns. Declared now and not in it: ' ~ (declared | reject('in', there) | join(', ') or 'none')
+      ~ '; in it and not declared: ' ~ (there | reject('in', declared) | join(', ') or 'none')
+      ~ '. Rebuild it from staging: c360 sync --rebuild') -%}
+  {%- endif -%}
+{% endmacro %}

@@ -1,0 +1,3 @@
+{{ config(materialized='by_batch') }}
+
+{{ accepted_rows('customer', ref('customer_events')) }}

@@ -1,0 +1,71 @@
+with
+
+refused_in_reading as (
+  select
+    feed, _key, _etag, _row,
+    cast(null as integer) as line,
+    'reading' as stage,
+    raw, reasons, refused_at,
+    _batch as batch,
+    _batch as _loaded_batch
+  from {{ source('staging', 'refused_rows') }}
+  where resolved_at is null and _superseded_at is null
+),
+
+refused_in_cleaning as (
+  select
+    _feed as feed, _key, _etag, _row,
+    cast(null as integer) as line,
+    'cleaning' as stage,
+    raw, reasons,
+    known_at as refused_at,
+    _batch as batch,
+    _loaded_batch
+  from {{ ref('customer_rows') }}
+  where reasons <> '[]'
+),
+
+refused as (
+  select * from refused_in_reading
+  union all
+  select * from refused_in_cleaning
+),
+
+dismissed as (
+  select distinct feed, _key, _etag, _row
+  from {{ source('staging', 'quarantine_decisions') }}
+  where decision = 'dismiss'
+),
+
+superseded as (
+  select * from {{ ref('superseded_objects') }}
+),
+
+final as (
+  select
+    refused.feed,
+    refused._key,
+    refused._etag,
+    refused._row,
+    refused.line,
+    refused.stage,
+    refused.raw,
+    refused.reasons,
+    refused.refused_at,
+    refused.batch
+  from refused
+  left join dismissed
+    on refused.feed = dismissed.feed
+    and refused._key = dismissed._key
+    and refused._etag = dismissed._etag
+    and refused._row = dismissed._row
+  left join superseded
+    on refused.feed = superseded._feed
+    and refused._key = superseded._key
+    and refused._etag = superseded._etag
+    and refused._loaded_batch = superseded._loaded_batch
+  where dismissed._row is null
+    and superseded._key is null
+)
+
+select * from final

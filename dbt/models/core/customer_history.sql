@@ -1,0 +1,1 @@
+{{ scd2_history('customer', ref('customer_log')) }}

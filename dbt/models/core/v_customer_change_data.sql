@@ -1,0 +1,1 @@
+{{ scd2_change_data('customer', ref('customer_history')) }}

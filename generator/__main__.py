@@ -1,0 +1,146 @@
+"""`python -m generator FEED`: writes the files of a feed to a folder or to S3. Thin, over the modules."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from datetime import datetime
+from typing import NoReturn
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from generator.customers import CustomerSpec, generate
+from generator.faults import MIX, Faults
+from generator.objects import GeneratedObject
+from generator.sink import Sink, open_sink
+from generator.values import instant
+
+EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 64, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: error: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code: 0 done, 1 error, 64 wrong usage."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    feed: argparse.ArgumentParser = options.parser
+    try:
+        objects = options.objects(options)
+        sink = open_sink(options.out)
+    except ValueError as wrong:
+        feed.error(str(wrong))
+    except BotoCoreError as failure:
+        print(f"{feed.prog}: error: {options.out}: {failure}", file=sys.stderr)
+        return EXIT_ERROR
+    try:
+        print(_send(objects, sink, options.rate))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except (OSError, BotoCoreError, ClientError) as failure:
+        print(f"{feed.prog}: error: cannot write to {options.out}: {failure}", file=sys.stderr)
+        return EXIT_ERROR
+    return EXIT_DONE
+
+
+def _send(objects: Iterable[GeneratedObject], sink: Sink, rate: float | None) -> str:
+    """Puts the objects, at most `rate` a second, and says what was sent."""
+    count = refused = unreadable = size = 0
+    began = time.monotonic()
+    for count, sent in enumerate(objects, start=1):
+        if rate:
+            time.sleep(max(0.0, began + (count - 1) / rate - time.monotonic()))
+        sink.put(sent)
+        refused += len(sent.refused)
+        unreadable += sent.unreadable
+        size += len(sent.body)
+        if sys.stderr.isatty():
+            print(f"\r{count} files, {size / 1e6:.1f} MB, last {sent.name}\033[K", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    return f"sent {count} files, {size} bytes; to be refused: {refused} rows, {unreadable} whole files"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m generator", description="Makes the files of a feed, seeded, clean or with faults.")
+    feeds = parser.add_subparsers(metavar="FEED", required=True)
+    _add_customers(feeds.add_parser("customers", help="customer files named by their instant", description=__doc__))
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    """What every feed has."""
+    parser.add_argument("--out", required=True, metavar="DIR|s3://BUCKET/PREFIX", help="where the files go")
+    parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal bytes (%(default)s)")
+    parser.add_argument("--rate", type=_rate, metavar="FILES_PER_SECOND", help="send no faster than this")
+    parser.add_argument(
+        "--start", type=_start, default=datetime(2026, 1, 1), help="the first instant (2026-01-01T00:00:00Z)"
+    )
+
+
+def _add_faults(parser: argparse.ArgumentParser) -> None:
+    faults = parser.add_argument_group("faults", "shares from 0 to 1 of the files or rows; none unless asked for")
+    faults.add_argument("--faults", action="store_true", help="some of everything; single shares change the mix")
+    for each in fields(Faults):
+        mixed = getattr(MIX, each.name)
+        name = f"--{each.name.replace('_', '-')}"
+        faults.add_argument(name, type=float, metavar="SHARE", help=f"{each.metadata['help']} ({mixed:g} in the mix)")
+
+
+def _faults(options: argparse.Namespace) -> Faults:
+    asked = {each.name: getattr(options, each.name) for each in fields(Faults)}
+    return replace(MIX if options.faults else Faults(), **{n: share for n, share in asked.items() if share is not None})
+
+
+def _add_customers(parser: argparse.ArgumentParser) -> None:
+    default = CustomerSpec()
+    _add_common(parser)
+    parser.add_argument("--customers", type=int, default=default.customers, help="how many there are (%(default)s)")
+    parser.add_argument("--days", type=float, default=default.days, help="how long the run lasts (%(default)g)")
+    parser.add_argument(
+        "--interval", type=int, default=default.interval, metavar="SECONDS", help="a file every (%(default)s)"
+    )
+    parser.add_argument(
+        "--rows-per-file", type=int, default=default.rows_per_file, metavar="ROWS", help="(%(default)s)"
+    )
+    _add_faults(parser)
+    parser.set_defaults(parser=parser, objects=_customers)
+
+
+def _customers(options: argparse.Namespace) -> Iterable[GeneratedObject]:
+    return generate(
+        CustomerSpec(
+            customers=options.customers,
+            days=options.days,
+            interval=options.interval,
+            rows_per_file=options.rows_per_file,
+            seed=options.seed,
+            start=options.start,
+            faults=_faults(options),
+        )
+    )
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not rate > 0:
+        raise argparse.ArgumentTypeError(f"{text} files per second: has to be more than 0")
+    return rate
+
+
+def _start(text: str) -> datetime:
+    start = instant(text)
+    if start is None or start.microsecond:
+        raise argparse.ArgumentTypeError(f"{text!r} is no instant in whole seconds like 2026-01-01T00:00:00Z")
+    return start
+
+
+if __name__ == "__main__":
+    sys.exit(main())

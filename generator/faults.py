@@ -1,0 +1,206 @@
+"""What can go wrong between a source and its files, on request: rows and files that break, files late, twice, renamed.
+
+Nothing here knows customers. Faults that need a customer's life (deletes, ties, nulls) are only declared here and made
+by the generator in question. Every choice comes from the generator's own random numbers, so a run can be repeated.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import heapq
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from itertools import count
+from random import Random
+
+from generator.objects import GeneratedObject
+
+
+@dataclass(frozen=True)
+class Faults:
+    """The share, from 0 to 1, of the files or rows that each fault befalls. Of files at least one, if there can be."""
+
+    late: float = field(default=0.0, metadata={"help": "files that arrive after files of a later instant"})
+    duplicate_files: float = field(default=0.0, metadata={"help": "files sent again under the same name"})
+    renamed_files: float = field(default=0.0, metadata={"help": "files sent again under another name"})
+    broken_files: float = field(
+        default=0.0, metadata={"help": "files without customer_id, of 0 bytes, of a header only, or cut gzip"}
+    )
+    broken_rows: float = field(
+        default=0.0,
+        metadata={"help": "rows with a wrong number of fields, no id, no UTF-8, a header again, or an open quote"},
+    )
+    duplicate_rows: float = field(default=0.0, metadata={"help": "rows that stand twice in their file"})
+    deletes: float = field(default=0.0, metadata={"help": "rows that delete their customer; adds the column op"})
+    reinserts: float = field(default=0.0, metadata={"help": "deleted customers that come back; needs --deletes"})
+    ties: float = field(
+        default=0.0,
+        metadata={"help": "rows contradicted by another of the same time; half the files then have updated_at"},
+    )
+    nulls: float = field(default=0.0, metadata={"help": "rows with an empty field"})
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            share = getattr(self, each.name)
+            if not 0 <= share <= 1:
+                raise ValueError(f"{each.name} is {share:g}: a share lies between 0 and 1")
+        if self.reinserts and not self.deletes:
+            raise ValueError("reinserts without deletes: only a deleted customer can come back")
+
+
+MIX = Faults(
+    late=0.02,
+    duplicate_files=0.05,
+    renamed_files=0.05,
+    broken_files=0.02,
+    broken_rows=0.005,
+    duplicate_rows=0.01,
+    deletes=0.01,
+    reinserts=0.5,
+    ties=0.005,
+    nulls=0.02,
+)
+"""Some of everything, at shares that a bad but real source shows."""
+
+
+@dataclass(frozen=True)
+class FilePlan:
+    """Which files of a run, by their number, suffer what. A broken file is sent once."""
+
+    late: frozenset[int]
+    again: frozenset[int]
+    renamed: frozenset[int]
+    broken: Mapping[int, str]
+
+
+def plan_files(faults: Faults, files: int, random: Random) -> FilePlan:
+    """Chooses the files; the last one is never late, as nothing comes after it."""
+    broken = _some(range(files), faults.broken_files, random)
+    first_kind = random.randrange(len(_FILE_KINDS))
+    sound = [number for number in range(files) if number not in set(broken)]
+    return FilePlan(
+        late=frozenset(_some(range(files - 1), faults.late, random)),
+        again=frozenset(_some(sound, faults.duplicate_files, random)),
+        renamed=frozenset(_some(sound, faults.renamed_files, random)),
+        broken={number: _FILE_KINDS[(first_kind + at) % len(_FILE_KINDS)] for at, number in enumerate(broken)},
+    )
+
+
+def share_of(share: float, total: int, random: Random) -> int:
+    """How many of `total` a share means: rounded by chance, so that small shares of small files add up."""
+    return int(share * total + random.random())
+
+
+def deliver(files: Iterable[tuple[GeneratedObject, str]], plan: FilePlan, random: Random) -> Iterator[GeneratedObject]:
+    """The files, each with the name of a copy of it, in the order of sending: late ones later, some of them again."""
+    waiting: list[tuple[float, int, GeneratedObject]] = []
+    entry, arrival = count(), count()
+    for number, (file, copy_name) in enumerate(files):
+        # A file is sent at its own number; halves keep what is delayed strictly between two files.
+        sent_at = number + (random.randint(1, 5) + 0.5 if number in plan.late else 0)
+        sendings = [(sent_at, file)]
+        if number in plan.again:
+            sendings.append((sent_at + random.randint(0, 5) + 0.5, file))
+        if number in plan.renamed:
+            sendings.append((sent_at + random.randint(0, 5) + 0.5, replace(file, name=copy_name)))
+        for at, sending in sendings:
+            heapq.heappush(waiting, (at, next(entry), sending))
+        while waiting and waiting[0][0] <= number:
+            yield replace(heapq.heappop(waiting)[2], arrival=next(arrival))
+    while waiting:
+        yield replace(heapq.heappop(waiting)[2], arrival=next(arrival))
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
+
+_FILE_KINDS = ("missing_key_column", "no_bytes", "header_only", "cut_gzip")
+_ROW_KINDS = ("too_few_fields", "too_many_fields", "blank_key", "not_utf8", "repeated_header", "open_quote")
+
+
+def csv_body(header: list[str], rows: list[list[str]]) -> bytes:
+    """A sound CSV file."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def with_broken_rows(
+    header: list[str], rows: list[list[str]], share: float, random: Random
+) -> tuple[bytes, dict[int, str]]:
+    """A CSV file in which some rows are broken, and the reason for each of them by ordinal. The key stands first.
+
+    The line after an open quote stays sound: a reader that has lost its place finds it again there.
+    """
+    kinds = [*_ROW_KINDS]
+    kinds += ["unreadable_time"] if "updated_at" in header else []
+    kinds += ["unknown_op"] if "op" in header else []
+    broken: dict[int, str] = {}
+    for at in sorted(random.sample(range(len(rows)), share_of(share, len(rows), random))):
+        if broken.get(at - 1) != "open_quote":
+            broken[at] = random.choice(kinds)
+    body = io.BytesIO()
+    body.write(csv_body(header, []))
+    start = 0
+    for at, kind in broken.items():
+        body.write(_lines(rows[start:at]))
+        body.write(_broken_line(kind, header, rows[at], random))
+        start = at + 1
+    body.write(_lines(rows[start:]))
+    return body.getvalue(), {at + 1: kind for at, kind in broken.items()}
+
+
+def broken_file(kind: str, file: GeneratedObject, header: list[str], rows: list[list[str]]) -> GeneratedObject:
+    """The file as it lands when something befell all of it."""
+    if kind == "no_bytes":
+        return replace(file, body=b"", refused={})
+    if kind == "header_only":
+        return replace(file, body=csv_body(header, []), refused={})
+    if kind == "cut_gzip":
+        packed = gzip.compress(file.body, mtime=0)
+        return replace(file, name=f"{file.name}.gz", body=packed[: len(packed) * 2 // 3], refused={}, unreadable=True)
+    if kind == "missing_key_column":
+        body = csv_body(header[1:], [row[1:] for row in rows])
+        return replace(file, body=body, refused=dict.fromkeys(range(1, len(rows) + 1), kind))
+    raise ValueError(f"no file breaks by {kind!r}; there are: {', '.join(_FILE_KINDS)}")
+
+
+def _lines(rows: list[list[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _broken_line(kind: str, header: list[str], row: list[str], random: Random) -> bytes:
+    key, first, *rest = row
+    if kind == "too_few_fields":
+        return _lines([row[:-1]])
+    if kind == "too_many_fields":
+        return _lines([[*row, "surplus"]])
+    if kind == "blank_key":
+        return _lines([[random.choice(("", "  ", "\t")), first, *rest]])
+    if kind == "not_utf8":
+        return _lines([[key, f"{first}#", *rest]]).replace(b"#", "é".encode("latin-1"), 1)
+    if kind == "repeated_header":
+        return _lines([random.choice((header, [name.upper() for name in header]))])
+    if kind == "open_quote":
+        plain = [text.replace(",", " ").replace('"', "") for text in rest]
+        return ",".join([key, f'"{first}', *plain]).encode() + b"\n"
+    broken = dict(zip(header, row, strict=True))
+    if kind == "unreadable_time":
+        broken["updated_at"] = random.choice(("", "yesterday", "2026-02-30 12:00:00"))
+    elif kind == "unknown_op":
+        broken["op"] = random.choice(("X", "upsert"))
+    else:
+        raise ValueError(f"no row breaks by {kind!r}")
+    return _lines([list(broken.values())])
+
+
+def _some(numbers: Iterable[int], share: float, random: Random) -> list[int]:
+    """A share of the numbers, in order; at least one where the share is not 0."""
+    pool = list(numbers)
+    wanted = min(len(pool), max(1, round(share * len(pool)))) if share else 0
+    return sorted(random.sample(pool, wanted))
