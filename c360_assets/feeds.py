@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -36,15 +36,27 @@ class EventTime:
     zone: str = "UTC"
 
     def in_name(self, key: str) -> datetime | None:
-        """The instant that the object's name states (14 digits, UTC unless the feed has a zone), without zone, in UTC."""
+        """The instant that the object's name states, in UTC without zone; None where it states none or an unclear one."""
         found = self.name.search(key.rsplit("/", 1)[-1]) if self.name else None
         if not found:
             return None
         try:
-            stated = datetime.strptime(found.group(1)[:14], "%Y%m%d%H%M%S")
+            local = datetime.strptime(found.group(1)[:14], "%Y%m%d%H%M%S").replace(tzinfo=ZoneInfo(self.zone))
         except ValueError:
             return None
-        return stated.replace(tzinfo=ZoneInfo(self.zone)).astimezone(ZoneInfo("UTC")).replace(tzinfo=None)
+        utc = local.astimezone(UTC)
+        # Skipped by the clocks, or passed twice: not an instant.
+        if utc.astimezone(ZoneInfo(self.zone)).replace(fold=0) != local or local.replace(fold=1).astimezone(UTC) != utc:
+            return None
+        return utc.replace(tzinfo=None)
+
+    def of_object(self, key: str, present: frozenset[str], file_time: datetime) -> datetime | None:
+        """The one instant of all rows of an object, or None where each row has to state its own."""
+        if self.column in present:
+            return None
+        if self.name and self.name.search(key.rsplit("/", 1)[-1]):
+            return self.in_name(key)
+        return file_time if self.file_time else None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,10 @@ class SettingsError(ValueError):
     """A setting is unknown or cannot be what it says; the text names it, its value and the remedy."""
 
 
+class ProjectError(RuntimeError):
+    """The dbt project cannot be read; the text holds what dbt said."""
+
+
 @dataclass(frozen=True)
 class Snowflake:
     """How to reach Snowflake. `private_key_path`, `password` or `token` authenticates, in that order."""
@@ -48,8 +52,10 @@ class Settings:
     batch_bytes: int = 512 * 1024 * 1024
     wait: float = 60.0
     sensor_interval: int = 30
+    trace: int = 0
     alert_webhook: str = field(default="", repr=False)
     s3_endpoint: str = ""
+    dbt_project: Path = PROJECT / "dbt"
     snowflake: Snowflake = field(default_factory=Snowflake)
 
     @property
@@ -107,10 +113,11 @@ class Settings:
                 )
         for name, attribute in _C360.items():
             value = getattr(self, attribute)
-            if isinstance(value, int | float) and value <= 0:
+            if isinstance(value, int | float) and value <= 0 and attribute != "trace":
                 raise SettingsError(f"{name} is {value}; it must be greater than 0")
         # Resolved here, once: dbt and Dagster change the working directory.
         object.__setattr__(self, "home", self.home.expanduser().absolute())
+        object.__setattr__(self, "dbt_project", self.dbt_project.expanduser().absolute())
         object.__setattr__(self, "prefix", self.prefix.strip("/"))
         return self
 
@@ -124,7 +131,9 @@ _C360 = {
     "C360_BATCH_BYTES": "batch_bytes",
     "C360_WAIT": "wait",
     "C360_SENSOR_INTERVAL": "sensor_interval",
+    "C360_TRACE": "trace",
     "C360_ALERT_WEBHOOK": "alert_webhook",
+    "C360_DBT_PROJECT": "dbt_project",
     "AWS_ENDPOINT_URL": "s3_endpoint",
 }
 # Handed to dbt by transform.py, so they are there when dbt starts Python of ours.

@@ -10,12 +10,10 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import NoReturn
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from generator.customers import CustomerSpec, generate
 from generator.faults import MIX, Faults
 from generator.objects import GeneratedObject
-from generator.sink import Sink, open_sink
+from generator.sink import Sink, SinkError, open_sink
 from generator.values import instant
 
 EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 64, 130
@@ -33,18 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     feed: argparse.ArgumentParser = options.parser
     try:
-        objects = options.objects(options)
-        sink = open_sink(options.out)
-    except ValueError as wrong:
-        feed.error(str(wrong))
-    except BotoCoreError as failure:
-        print(f"{feed.prog}: error: {options.out}: {failure}", file=sys.stderr)
-        return EXIT_ERROR
-    try:
+        try:
+            objects, sink = options.objects(options), open_sink(options.out)
+        except ValueError as wrong:
+            feed.error(str(wrong))
         print(_send(objects, sink, options.rate))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except (OSError, BotoCoreError, ClientError) as failure:
+    except (OSError, SinkError) as failure:
         print(f"{feed.prog}: error: cannot write to {options.out}: {failure}", file=sys.stderr)
         return EXIT_ERROR
     return EXIT_DONE

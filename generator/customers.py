@@ -7,8 +7,9 @@ Every file is named by its instant. With deletes the files carry the column `op`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from math import isfinite
 from random import Random
 
 from generator.faults import Faults, broken_file, csv_body, deliver, plan_files, share_of, with_broken_rows
@@ -47,7 +48,7 @@ class CustomerSpec:
         for name in ("customers", "interval", "rows_per_file"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it has to be 1 or more")
-        if self.files < 1:
+        if not isfinite(self.days) or self.files < 1:
             raise ValueError(f"{self.days:g} days hold no file at an interval of {self.interval} s: take more days")
         if self.start.year < 1900:
             raise ValueError(f"start is {self.start}: take a year from 1900 on")
@@ -59,7 +60,7 @@ class CustomerSpec:
     @property
     def files(self) -> int:
         """How many files there are, before any is sent twice."""
-        return int(self.days * 86_400 / self.interval)
+        return int(self.days * 86_400 / self.interval + 1e-9)  # a tenth of a day is not quite a tenth
 
     def instant(self, number: int) -> datetime:
         """The instant of a file, counted from 0."""
@@ -68,23 +69,26 @@ class CustomerSpec:
 
 def generate(spec: CustomerSpec) -> Iterator[GeneratedObject]:
     """The objects of a run in the order of sending, each with what has to become of it."""
-    random = Random(f"files {spec.seed}")
-    plan = plan_files(spec.faults, spec.files, random)
-    timed = set(random.sample(range(spec.files), (spec.files + 1) // 2)) if spec.faults.ties else set()
+    plan = plan_files(spec.faults, spec.files, spec.seed)
+    half = Random(f"timed {spec.seed}").sample(range(spec.files), (spec.files + 1) // 2)
+    timed = frozenset(half) if spec.faults.ties else frozenset()
 
     def files() -> Iterator[tuple[GeneratedObject, str]]:
         source = _Source(spec)
+        random = Random(f"broken rows {spec.seed}")
         for number in range(spec.files):
             header, rows = source.sheet(number, timed=number in timed)
             instant = spec.instant(number)
             # A row that has its own time is the same row under whatever instant; any other takes the name's.
             copied = instant + timedelta(seconds=spec.interval / 2) if number in timed else instant
-            file = GeneratedObject(name=_name(instant), body=csv_body(header, rows), arrival=number, modified=instant)
+            file = GeneratedObject(_name(instant), b"", number, instant)
             if number in plan.broken:
                 file = broken_file(plan.broken[number], file, header, rows)
             elif spec.faults.broken_rows:
                 body, refused = with_broken_rows(header, rows, spec.faults.broken_rows, random)
-                file = GeneratedObject(file.name, body, number, instant, refused)
+                file = replace(file, body=body, refused=refused)
+            else:
+                file = replace(file, body=csv_body(header, rows))
             yield file, _name(copied, "_copy")
 
     return deliver(files(), plan, Random(f"delivery {spec.seed}"))

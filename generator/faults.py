@@ -10,7 +10,7 @@ import csv
 import gzip
 import heapq
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import count
 from random import Random
@@ -75,15 +75,18 @@ class FilePlan:
     broken: Mapping[int, str]
 
 
-def plan_files(faults: Faults, files: int, random: Random) -> FilePlan:
-    """Chooses the files; the last one is never late, as nothing comes after it."""
-    broken = _some(range(files), faults.broken_files, random)
-    first_kind = random.randrange(len(_FILE_KINDS))
-    sound = [number for number in range(files) if number not in set(broken)]
+def plan_files(faults: Faults, files: int, seed: int) -> FilePlan:
+    """Chooses the files, for each fault by itself: asking for one more moves none of the others.
+
+    The last file is never late, as nothing comes after it.
+    """
+    broken = _some(range(files), faults.broken_files, Random(f"broken {seed}"))
+    first_kind = Random(f"broken kind {seed}").randrange(len(_FILE_KINDS))
+    sound = sorted(set(range(files)) - set(broken))
     return FilePlan(
-        late=frozenset(_some(range(files - 1), faults.late, random)),
-        again=frozenset(_some(sound, faults.duplicate_files, random)),
-        renamed=frozenset(_some(sound, faults.renamed_files, random)),
+        late=frozenset(_some(range(files - 1), faults.late, Random(f"late {seed}"))),
+        again=frozenset(_some(sound, faults.duplicate_files, Random(f"again {seed}"))),
+        renamed=frozenset(_some(sound, faults.renamed_files, Random(f"renamed {seed}"))),
         broken={number: _FILE_KINDS[(first_kind + at) % len(_FILE_KINDS)] for at, number in enumerate(broken)},
     )
 
@@ -154,14 +157,14 @@ def with_broken_rows(
 
 
 def broken_file(kind: str, file: GeneratedObject, header: list[str], rows: list[list[str]]) -> GeneratedObject:
-    """The file as it lands when something befell all of it."""
+    """The file of these rows as it lands when something befell all of it."""
     if kind == "no_bytes":
-        return replace(file, body=b"", refused={})
+        return replace(file, body=b"")
     if kind == "header_only":
-        return replace(file, body=csv_body(header, []), refused={})
+        return replace(file, body=csv_body(header, []))
     if kind == "cut_gzip":
-        packed = gzip.compress(file.body, mtime=0)
-        return replace(file, name=f"{file.name}.gz", body=packed[: len(packed) * 2 // 3], refused={}, unreadable=True)
+        packed = gzip.compress(csv_body(header, rows), mtime=0)
+        return replace(file, name=f"{file.name}.gz", body=packed[: len(packed) * 2 // 3], unreadable=True)
     if kind == "missing_key_column":
         body = csv_body(header[1:], [row[1:] for row in rows])
         return replace(file, body=body, refused=dict.fromkeys(range(1, len(rows) + 1), kind))
@@ -199,8 +202,7 @@ def _broken_line(kind: str, header: list[str], row: list[str], random: Random) -
     return _lines([list(broken.values())])
 
 
-def _some(numbers: Iterable[int], share: float, random: Random) -> list[int]:
+def _some(numbers: Sequence[int], share: float, random: Random) -> list[int]:
     """A share of the numbers, in order; at least one where the share is not 0."""
-    pool = list(numbers)
-    wanted = min(len(pool), max(1, round(share * len(pool)))) if share else 0
-    return sorted(random.sample(pool, wanted))
+    wanted = min(len(numbers), max(1, round(share * len(numbers)))) if share else 0
+    return sorted(random.sample(numbers, wanted))

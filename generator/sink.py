@@ -11,6 +11,10 @@ from typing import Any, Protocol
 from generator.objects import GeneratedObject
 
 
+class SinkError(Exception):
+    """An object could not be written, with the reason."""
+
+
 class Sink(Protocol):
     """Takes objects in the order of sending."""
 
@@ -42,16 +46,24 @@ class S3Sink:
         self.bucket = bucket
         self.prefix = prefix.strip("/")
         # Imported here, as a run into a folder need not wait for it.
-        self.client: Any = import_module("boto3").client("s3")
+        errors = import_module("botocore.exceptions")
+        self._errors = (errors.BotoCoreError, errors.ClientError)
+        try:
+            self._client: Any = import_module("boto3").client("s3")
+        except self._errors as failure:
+            raise SinkError(str(failure)) from failure
 
     def put(self, sent: GeneratedObject) -> None:
         """One PUT."""
-        self.client.put_object(
-            Bucket=self.bucket,
-            Key=f"{self.prefix}/{sent.name}" if self.prefix else sent.name,
-            Body=sent.body,
-            Metadata={"mtime": f"{sent.modified.isoformat()}Z"},
-        )
+        try:
+            self._client.put_object(
+                Bucket=self.bucket,
+                Key=f"{self.prefix}/{sent.name}" if self.prefix else sent.name,
+                Body=sent.body,
+                Metadata={"mtime": f"{sent.modified.isoformat()}Z"},
+            )
+        except self._errors as failure:
+            raise SinkError(str(failure)) from failure
 
 
 def open_sink(out: str) -> Sink:

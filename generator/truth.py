@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from itertools import count, groupby
 from typing import Any, TypeAlias
 
@@ -37,10 +38,15 @@ class Entity:
     type1: tuple[str, ...] = ()
     type1_every_version: bool = False
 
-    @property
+    @cached_property
     def attributes(self) -> tuple[str, ...]:
         """Every column with content, in the order of the tables."""
         return self.tracked + self.type1
+
+    @cached_property
+    def attributes_by_name(self) -> tuple[str, ...]:
+        """Every column with content, in the order of the content hash."""
+        return tuple(sorted(self.attributes))
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def content_hash(entity: Entity, event: Event) -> str:
     """SHA-256, in hex, of what the event states; of the empty string for a delete."""
     text = ""
     if event.op == "upsert":
-        for name in sorted(entity.attributes):
+        for name in entity.attributes_by_name:
             value = event.values.get(name)
             if value is not None:
                 text += f"{name}={len(value.encode())}:{value};"

@@ -1,0 +1,122 @@
+"""Automation: when things run, how often they are tried, who is told.
+
+Belongs here: jobs, schedules, retries, pools, freshness, the failure alert; policies once, over the graph. Knows assets by
+key and group only.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Mapping
+from datetime import timedelta
+
+import dagster as dg
+
+POOL = "warehouse"
+
+# Three more tries: after 10, 20 and 40 seconds, shifted a little so that two runs do not collide again.
+RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+SYNC = "sync"
+
+OWNER = "team:customer-data"
+
+
+def pause(failures: int) -> float:
+    """Seconds to wait after the n-th failed run of one batch: 30, 60, 120, ... at most an hour."""
+    return float(min(30 * 2 ** (failures - 1), 3600))
+
+
+def sync_job() -> dg.UnresolvedAssetJobDefinition:
+    """All that is new, up to gold."""
+    return dg.define_asset_job(
+        SYNC,
+        selection=dg.AssetSelection.all(),
+        executor_def=dg.in_process_executor,
+        description="Everything that is new on S3, loaded in bounded batches, up to the last layer.",
+    )
+
+
+def feed_job(feed: str) -> dg.UnresolvedAssetJobDefinition:
+    """One batch of one feed and everything that is made of it."""
+    staging = dg.AssetKey(["staging", feed])
+    return dg.define_asset_job(
+        f"{feed}_batch",
+        selection=dg.AssetSelection.assets(staging).downstream(),
+        executor_def=dg.in_process_executor,
+        config={"ops": {f"staging__{feed}": {"config": {"max_batches": 1}}}},
+        description=f"One batch of feed {feed} and everything that is made of it.",
+    )
+
+
+def schedules(sync: dg.UnresolvedAssetJobDefinition) -> list[dg.ScheduleDefinition]:
+    """Every hour what the sensors may have missed; every night all of it again, before people come to work."""
+    return [
+        dg.ScheduleDefinition(
+            name="hourly_sync",
+            job=sync,
+            cron_schedule="7 * * * *",
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Picks up what a sensor missed or a dead run left.",
+        ),
+        dg.ScheduleDefinition(
+            name="nightly_sync",
+            job=sync,
+            cron_schedule="30 2 * * *",
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="The day's last word before the reports of the morning.",
+        ),
+    ]
+
+
+def freshness(hours: Mapping[dg.AssetKey, float | None]) -> dict[dg.AssetKey, dg.FreshnessPolicy]:
+    """A policy per asset that has a bound: it warns at the bound and fails at twice that."""
+    return {
+        key: dg.FreshnessPolicy.time_window(
+            fail_window=timedelta(hours=2 * bound), warn_window=timedelta(hours=bound)
+        )
+        for key, bound in hours.items()
+        if bound is not None
+    }
+
+
+def with_policies(
+    defs: dg.Definitions, fresh: Mapping[dg.AssetKey, dg.FreshnessPolicy], engine: str
+) -> dg.Definitions:
+    """Group, kinds, owner and freshness of every asset, told from its key: the layer is the first part."""
+
+    def described(spec: dg.AssetSpec) -> dg.AssetSpec:
+        layer = spec.key.path[0]
+        return spec.replace_attributes(
+            group_name=layer,
+            kinds=spec.kinds or ({"s3"} if layer == "landing" else {"python", engine}),
+            owners=spec.owners or [OWNER],
+            freshness_policy=fresh.get(spec.key),
+        )
+
+    return defs.map_asset_specs(func=described)
+
+
+def failure_alert(webhook: str) -> dg.SensorDefinition:
+    """Posts each failed run to the webhook, as `{"text": ...}`, which Slack and its like take."""
+
+    @dg.run_failure_sensor(
+        name="failure_alert",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells the webhook of each failed run.",
+    )
+    def alert(context: dg.RunFailureSensorContext) -> None:
+        run = context.dagster_run
+        post(webhook, f"c360: run {run.run_id[:8]} of {run.job_name} failed: {context.failure_event.message}")
+
+    return alert
+
+
+def post(webhook: str, text: str) -> None:
+    """One message; an answer that is no success raises, so that Dagster shows and repeats the tick."""
+    request = urllib.request.Request(
+        webhook, data=json.dumps({"text": text}).encode(), headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10):
+        return

@@ -1,0 +1,99 @@
+"""The c360 command: thin, over the modules. Results on stdout, everything else on stderr.
+
+Exit codes: 0 done, 1 error, 2 a blocking check failed, 64 wrong usage. No traceback reaches a user unless C360_TRACE is set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from c360_assets.settings import Settings, SettingsError
+
+DONE, ERROR, BLOCKED, USAGE = 0, 1, 2, 64
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        say(f"c360: {error}")
+        return USAGE
+    # Imported here: wrong usage is told at once, not after seconds of imports.
+    from c360_assets import commands
+
+    command: Callable[[argparse.Namespace, Settings], int] = getattr(commands, options.command)
+    return commands.guarded(command, options, settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="c360", description="Customer files on S3 become current, history and numbers.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command: str, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(command=command)
+        return added
+
+    land = add("land", "land", "Put files on S3, under their feed; prints key, etag and new, same or overwritten.")
+    land.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder whose files are meant")
+    land.add_argument("--feed", required=True, help="the feed that the files belong to")
+
+    sync = add("sync", "sync", "One Dagster run of all that is new, in bounded batches, up to the last layer.")
+    sync.add_argument("--rebuild", action="store_true", help="make every table anew from staging")
+
+    status = add("status", "status", "Feeds, what waits, refusals, checks.")
+    status.add_argument("--format", choices=("table", "json"), default="table")
+
+    query = add("query", "query", "One read-only statement.")
+    query.add_argument("sql")
+    query.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    query.add_argument("--wait", type=float, metavar="SECONDS", help="how long to wait for a writer (60, or C360_WAIT)")
+
+    up = add("up", "up", "S3, Dagster UI and daemon with the sensors on; Ctrl-C stops it all.")
+    up.add_argument("--port", type=int, default=3000, help="of the Dagster UI")
+    up.add_argument("--generate", action="store_true", help="let the generator land a customer file every few seconds")
+
+    add("prepare", "prepare", "Read the dbt project ahead, so that the first start is quick.")
+
+    quarantine = add("quarantine", "quarantine", "What was refused and why; try again after a fix, or let go.")
+    actions = quarantine.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in (
+        ("list", "Open refusals, newest first."),
+        ("show", "Open refusals with their text."),
+        ("replay", "Try them again, and run what follows."),
+        ("dismiss", "Take them out of the register; they stay in staging and in the accounting."),
+    ):
+        action = actions.add_parser(name, help=text, description=text)
+        action.add_argument("--feed", help="only of this feed")
+        action.add_argument("--key", help="only of this object: its key, or the last part of it")
+        action.add_argument("--row", type=int, help="only the record with this ordinal; 0 is the object as a whole")
+        action.add_argument("--reason", help="only with this reason: bad_date, or bad_date:signup_date")
+        if name in ("list", "show"):
+            action.add_argument("--limit", type=int, default=50 if name == "list" else 10)
+            action.add_argument("--format", choices=("table", "csv", "json"), default="table")
+        else:
+            action.add_argument("--all", action="store_true", help="all that are open")
+        if name == "dismiss":
+            action.add_argument("--why", required=True, help="kept with the decision")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,73 @@
+"""Definitions: the wiring of the code location, and nothing else.
+
+Importing this connects to nothing and reads no environment; `defs` does, when Dagster asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import dagster as dg
+
+from c360_assets import automation, checks, landing, local, staging, transform
+from c360_assets.feeds import Feed, load_feeds
+from c360_assets.landing import Bucket
+from c360_assets.settings import Settings
+from c360_assets.warehouse import Warehouse, open_warehouse
+
+
+def build_defs(
+    settings: Settings,
+    *,
+    warehouse: Warehouse | None = None,
+    bucket: Callable[[], Bucket] | None = None,
+    feeds: Mapping[str, Feed] | None = None,
+    manifest: Path | None = None,
+) -> dg.Definitions:
+    """A fresh graph for the settings; tests hand in parts of their own."""
+    warehouse = warehouse or open_warehouse(settings)
+    feeds = feeds if feeds is not None else load_feeds([settings.dbt_project / "models" / "staging"])
+    bucket = bucket or (lambda: local.landing_bucket(settings))
+    manifest = manifest or transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
+    limits = {"objects": settings.batch_objects, "size": settings.batch_bytes}
+    policy = {"retry_policy": automation.RETRIES, "pool": automation.POOL}
+
+    loads = [staging.staging_asset(f, bucket, warehouse, settings.spool, **limits, **policy) for f in feeds.values()]
+    build = transform.transform_assets(
+        settings.dbt_project, manifest, feeds, warehouse,
+        prepare=lambda session: staging.prepare_tables(session, list(feeds.values())), **policy,
+    )  # fmt: skip
+    landed = [
+        dg.AssetSpec(["landing", f.name], group_name="landing", kinds={"s3"}, description=f"Objects under {f.prefix}")
+        for f in feeds.values()
+    ]
+    registers = [
+        dg.AssetSpec(["staging", name], deps=[load.key for load in loads], group_name="staging", kinds={warehouse.target})
+        for name in ("object_ledger", "refused_rows", "quarantine_decisions")
+    ]
+    jobs = {name: automation.feed_job(name) for name in feeds}
+    sync = automation.sync_job()
+    sensors = [
+        landing.landing_sensor(
+            f, jobs[f.name], bucket, warehouse, **limits, interval=settings.sensor_interval, pause=automation.pause
+        )
+        for f in feeds.values()
+    ]
+    if settings.alert_webhook:
+        sensors.append(automation.failure_alert(settings.alert_webhook))
+    fresh = automation.freshness({dg.AssetKey(["staging", f.name]): f.fresh_within_hours for f in feeds.values()})
+    defs = dg.Definitions(
+        assets=[*landed, *registers, *loads, build],
+        asset_checks=[check for f in feeds.values() for check in checks.staging_checks(f, warehouse)],
+        jobs=[sync, *jobs.values()],
+        schedules=automation.schedules(sync),
+        sensors=sensors,
+        executor=dg.in_process_executor,
+    )
+    return automation.with_policies(defs, fresh, warehouse.target)
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return build_defs(Settings.load())

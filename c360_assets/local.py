@@ -1,0 +1,210 @@
+"""Local: the parts that run beside the platform on one machine, and what a dead process left behind.
+
+Belongs here: the embedded S3 (start, stop, health), the Dagster instance of a home, runs and spool folders whose process
+is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import psutil
+from dagster_aws.s3 import S3Resource
+
+from c360_assets.landing import Bucket, LandingError
+from c360_assets.settings import PROJECT, Settings
+
+PID_TAG, BORN_TAG = "c360/pid", "c360/pid_started"
+_SERVICES = "s3,sqs,kinesis,firehose,events"
+
+
+def s3_endpoint(home: Path) -> str:
+    """Where the embedded S3 of this home answers.
+
+    Raises:
+        LandingError: if none does.
+    """
+    endpoint = running_s3(home)
+    if endpoint is None:
+        raise LandingError(
+            f"no S3 answers for {home}: start it with `c360 up`, or set AWS_ENDPOINT_URL (any c360 command starts it for itself)"
+        )
+    return endpoint
+
+
+def running_s3(home: Path) -> str | None:
+    try:
+        noted = json.loads(_note(home).read_text())
+        process = (int(noted["pid"]), float(noted["started"]))
+        endpoint = str(noted["endpoint"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return endpoint if is_alive(*process) and _healthy(endpoint) else None
+
+
+def landing_bucket(settings: Settings) -> Bucket:
+    """The bucket of the settings, over dagster-aws; on the embedded S3 of this home where no endpoint is set."""
+    if settings.s3_endpoint:
+        s3 = S3Resource(endpoint_url=settings.s3_endpoint, max_attempts=5)
+    else:
+        # It checks no secret, but boto3 sends nothing without one.
+        s3 = S3Resource(
+            endpoint_url=s3_endpoint(settings.home), max_attempts=5, region_name="us-east-1",
+            aws_access_key_id="embedded", aws_secret_access_key="embedded",
+        )  # fmt: skip
+    return Bucket(s3.get_client(), settings.bucket, settings.prefix)
+
+
+@contextmanager
+def embedded_s3(settings: Settings) -> Iterator[str]:
+    """An S3 for this home: the one that runs, else one on a free port that is stopped at the end. Yields its endpoint."""
+    if settings.s3_endpoint:
+        yield settings.s3_endpoint
+        return
+    running = running_s3(settings.home)
+    if running is not None:
+        yield running
+        return
+    process, endpoint = start_s3(settings.home)
+    try:
+        yield endpoint
+    finally:
+        stop(process)
+        _note(settings.home).unlink(missing_ok=True)
+
+
+def start_s3(home: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Starts ministack on disk, on a free port of the loopback, and waits until it answers."""
+    data = home / "s3"
+    (data / "objects").mkdir(parents=True, exist_ok=True)
+    (data / "state").mkdir(exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "BIND_HOST": "127.0.0.1",  # without it ministack listens everywhere, and asks for no password
+        "GATEWAY_PORT": str(port),
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(data / "objects"),
+        "PERSIST_STATE": "1",
+        "STATE_DIR": str(data / "state"),
+        "SERVICES": _SERVICES,
+        "LOG_LEVEL": "WARNING",
+    }
+    with (data / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("ministack")],
+            env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    endpoint = f"http://127.0.0.1:{port}"
+    until = time.monotonic() + 20
+    while not _healthy(endpoint):
+        if process.poll() is not None or time.monotonic() > until:
+            stop(process)
+            raise LandingError(f"the embedded S3 did not start; see {data / 'log'}")
+        time.sleep(0.05)
+    note = _note(home)
+    note.with_suffix(".new").write_text(
+        json.dumps({"endpoint": endpoint, "pid": process.pid, "started": started_at(process.pid)})
+    )
+    note.with_suffix(".new").rename(note)
+    return process, endpoint
+
+
+def stop(process: subprocess.Popen[bytes], patience: float = 5.0) -> None:
+    """Asks the process to end; ends it if it does not."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def is_alive(pid: int, started: float) -> bool:
+    """Does the very process run that had this pid when it started then? Pids are used again."""
+    return abs(started_at(pid) - started) < 1.0
+
+
+def started_at(pid: int) -> float:
+    """Seconds since the epoch; 0 if there is no such process, or a dead one that nobody has waited for."""
+    try:
+        process = psutil.Process(pid)
+        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def process_tags() -> dict[str, str]:
+    """Run tags that say which process runs it."""
+    return {PID_TAG: str(os.getpid()), BORN_TAG: str(started_at(os.getpid()))}
+
+
+@contextmanager
+def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of this home, with what dead processes left cleared away."""
+    prepare_home(settings)
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        reap(instance, settings.spool)
+        yield instance
+
+
+def prepare_home(settings: Settings) -> None:
+    """Folders of a home, and the instance configuration of the project in it."""
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+    os.environ["C360_HOME"] = str(settings.home)
+    (settings.dagster_home / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text())
+
+
+def reap(instance: dg.DagsterInstance, spool: Path, *, alone: bool = False) -> list[str]:
+    """Ends runs whose process is gone, frees their pool slots, removes their spool folders; returns the runs' ids.
+
+    `alone`: nothing else of this home runs (the daemon is about to start), so a run that names no process is dead too.
+    """
+    ended = []
+    unfinished = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
+        if PID_TAG in run.tags:
+            dead = not is_alive(int(run.tags[PID_TAG]), float(run.tags[BORN_TAG]))
+        else:
+            dead = alone
+        if dead:
+            instance.report_run_failed(run, "The process of this run is gone. What it left is finished by the next run.")
+            ended.append(run.run_id)
+    # Also of runs that were reported before their slots were freed.
+    storage = instance.event_log_storage
+    for key in storage.get_concurrency_keys():
+        for slot in storage.get_concurrency_info(key).claimed_slots:
+            holder = instance.get_run_by_id(slot.run_id)
+            if holder is None or holder.is_finished:
+                storage.free_concurrency_slots_for_run(slot.run_id)
+    for folder in spool.glob("*-*"):
+        if not psutil.pid_exists(int(folder.name.split("-")[0])):
+            shutil.rmtree(folder)
+    return ended
+
+
+def _note(home: Path) -> Path:
+    return home / "s3.json"
+
+
+def _healthy(endpoint: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,160 @@
+"""Quarantine: what was refused and why; trying again, and letting go.
+
+Belongs here: reading the register, and the decisions of people about its rows. A decision is a row in staging with a
+batch of its own, so that it flows down the layers like anything that arrives; nothing is changed in place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from c360_assets import staging
+from c360_assets.feeds import Feed
+from c360_assets.landing import Bucket, Listed
+from c360_assets.spool import GONE, MOVED, spooled_object
+from c360_assets.warehouse import Session, Warehouse
+
+
+class QuarantineError(ValueError):
+    """Nothing fits what was asked for; the text says what there is."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One open refusal. `row` 0 stands for an object that cannot be read as a whole."""
+
+    feed: str
+    key: str
+    etag: str
+    row: int
+    line: int | None
+    stage: str
+    raw: str
+    reasons: tuple[str, ...]
+    refused_at: datetime
+    batch: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which refusals are meant; an empty part means any."""
+
+    feed: str | None = None
+    key: str | None = None
+    row: int | None = None
+    reason: str | None = None
+
+
+def entries(session: Session, choice: Choice, limit: int | None = None) -> list[Entry]:
+    """Open refusals, newest batch first, in the order of their objects."""
+    conditions, values = ["true"], []
+    for column, value in (("feed", choice.feed), ("_row", choice.row)):
+        if value is not None:
+            conditions.append(f"{column} = ?")
+            values.append(value)
+    if choice.key is not None:
+        conditions.append("(_key = ? or _key like ?)")
+        values += [choice.key, f"%/{choice.key}"]
+    if choice.reason is not None:
+        # A code stands for all its columns: bad_date for bad_date:signup_date.
+        conditions.append("(reasons like ? or reasons like ?)")
+        values += [f'%"{choice.reason}"%', f'%"{choice.reason}:%']
+    rows = session.rows(
+        f"""
+        select feed, _key, _etag, _row, line, stage, raw, reasons, refused_at, batch
+        from clean.quarantine
+        where {" and ".join(conditions)}
+        order by batch desc, feed, _key, _row
+        {f"limit {int(limit)}" if limit is not None else ""}
+        """,
+        values,
+    )
+    return [Entry(*row[:7], tuple(json.loads(row[7])), *row[8:]) for row in rows]
+
+
+def decide(warehouse: Warehouse, chosen: Sequence[Entry], decision: str, reason: str) -> str:
+    """Writes the decision about each refusal and returns its batch; the next run of clean acts on it."""
+    with warehouse.writing(f"quarantine {decision}") as session, session.transaction():
+        batch, now = staging.next_batch(session)
+        versions = {(e.feed, e.key, e.etag, e.row) for e in chosen}
+        staging.insert(
+            session,
+            "staging.quarantine_decisions",
+            staging.DECISIONS,
+            [(*version, decision, reason, now, batch) for version in sorted(versions)],
+        )
+    return batch
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay tried: rows that cleaning will look at again, records read after all, and those still refused."""
+
+    cleaning: int
+    read: int
+    still_refused: list[tuple[Entry, str]]
+
+
+def replay(
+    warehouse: Warehouse, bucket: Bucket, feeds: Mapping[str, Feed], chosen: Sequence[Entry], spool: Path
+) -> Replayed:
+    """Tries the refusals again: rows by cleaning in the next run, records by reading their object anew."""
+    in_cleaning = [e for e in chosen if e.stage == "cleaning"]
+    if in_cleaning:
+        decide(warehouse, in_cleaning, "replay", "")
+    objects: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in chosen:
+        if entry.stage == "reading":
+            objects.setdefault((entry.feed, entry.key, entry.etag), []).append(entry)
+    read, still = 0, []
+    for (feed, key, etag), refused in objects.items():
+        got, why = _read_again(warehouse, bucket, feeds[feed], key, etag, {e.row for e in refused}, spool)
+        read += got
+        still += [(e, why[e.row]) for e in refused if e.row in why]
+    return Replayed(len(in_cleaning), read, still)
+
+
+def _read_again(
+    warehouse: Warehouse, bucket: Bucket, feed: Feed, key: str, etag: str, rows: set[int], spool: Path
+) -> tuple[int, dict[int, str]]:
+    """Reads the object version again; returns how many records came, and {row: why} of those asked for that did not."""
+    whole = 0 in rows
+    with warehouse.writing("replaying") as session:
+        ((size, last_modified, event_time),) = session.rows(
+            "select max(size), max(last_modified), max(event_time) from staging.object_ledger "
+            "where feed = ? and key = ? and etag = ?",
+            [feed.name, key, etag],
+        )
+        batch, now = staging.next_batch(session)
+    listed = Listed(last_modified, key, etag, size)
+    with spooled_object(feed, listed, bucket, spool, batch, now, None if whole else rows) as (outcome, files, names):
+        if outcome.status in (GONE, MOVED):
+            return 0, dict.fromkeys(rows, f"S3 has no such version of {key} any more")
+        why = {r.row: ", ".join(r.reasons) for r in outcome.refused}
+        if outcome.status == "unreadable":
+            return 0, dict.fromkeys(rows, why[0])
+        came = rows if whole else rows - why.keys()
+        if not came:
+            return 0, {row: why[row] for row in rows}
+        # The instant of the rows is the one under which the object was first seen.
+        stands = replace(outcome, event_time=outcome.event_time and (event_time or outcome.event_time))
+        if not whole:
+            stands = replace(stands, refused=())
+        with warehouse.writing("replaying") as session:
+            source = session.put(files) if files else None
+            with session.transaction():
+                if not staging.is_newest(session, batch):
+                    raise QuarantineError("something was loaded in the meantime; nothing was changed: replay again")
+                if source is not None:
+                    session.load(f"staging.{feed.name}", names, source)
+                session.execute(
+                    "update staging.refused_rows set resolved_at = ? where feed = ? and _key = ? and _etag = ? "
+                    f"and resolved_at is null and _row in ({', '.join('?' * len(came))})",
+                    [now, feed.name, key, etag, *sorted(came)],
+                )
+                staging.write_registers(session, feed, [stands], batch, now)
+    return outcome.rows, {} if whole else {row: why[row] for row in rows if row in why}

@@ -1,0 +1,80 @@
+"""Runs: one run of the whole graph from a command, in this process, with its outcome told in lines and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+
+from c360_assets import automation, local
+from c360_assets.cli import BLOCKED, DONE, ERROR
+from c360_assets.definitions import build_defs
+from c360_assets.settings import Settings
+from c360_assets.warehouse import open_warehouse
+
+
+def sync(settings: Settings, instance: dg.DagsterInstance, *, rebuild: bool, say: Callable[[str], None]) -> int:
+    """Loads all that is new and builds up to the last layer; returns the exit code."""
+    with _quiet(settings):
+        defs = build_defs(settings, warehouse=open_warehouse(settings, announce=say))
+        result = defs.resolve_job_def(automation.SYNC).execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            tags=local.process_tags(),
+            run_config={"ops": {"dbt_build": {"config": {"rebuild": rebuild}}}},
+        )
+    for event in result.get_asset_materialization_events():
+        materialization = event.step_materialization_data.materialization
+        layer = materialization.asset_key.path[0]
+        told = {name: value.value for name, value in materialization.metadata.items()}
+        if layer == "staging" and told.get("objects"):
+            say(
+                f"{materialization.asset_key.path[1]}: {told['objects']} objects in {told['batches']} batches, "
+                f"{told['rows loaded']} rows, {told['records refused']} records refused"
+            )
+    failed = [c for c in result.get_asset_check_evaluations() if not c.passed]
+    for check in failed:
+        word = "failed" if check.severity == dg.AssetCheckSeverity.ERROR else "warns"
+        say(f"check {check.asset_key.to_user_string()}: {check.check_name} {word}")
+    if any(c.severity == dg.AssetCheckSeverity.ERROR for c in failed):
+        say(f"run {result.run_id[:8]}: a blocking check failed; what comes after it was not built")
+        return BLOCKED
+    if not result.success:
+        say(f"run {result.run_id[:8]} failed: {_first_error(result)}")
+        return ERROR
+    say(f"run {result.run_id[:8]} done")
+    return DONE
+
+
+def _first_error(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.get_step_failure_events():
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None:
+            return str(error.message).strip()
+    return "no step says why; see the run in the Dagster UI"
+
+
+@contextlib.contextmanager
+def _quiet(settings: Settings) -> Iterator[None]:
+    """dbt and Dagster write much to stdout and stderr; the run keeps all of it. C360_TRACE lets it through."""
+    if settings.trace:
+        yield
+        return
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    saved = os.dup(1), os.dup(2)
+    hole = os.open(os.devnull, os.O_WRONLY)
+    sys.stdout.flush()
+    os.dup2(hole, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved[0], 1)
+        for descriptor in (*saved, hole):
+            os.close(descriptor)

@@ -1,0 +1,304 @@
+"""Staging: rows exactly as received, and the ledger row of their object, in one transaction.
+
+Belongs here: the tables that Python writes, the load of a batch, one asset factory. Objects are read and spooled as
+Parquet before the warehouse is opened, so a crash at any point leaves either all of a batch or nothing of it, and a
+second run gives the same tables.
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+from botocore.exceptions import BotoCoreError, ClientError
+
+from c360_assets import landing
+from c360_assets.feeds import Feed
+from c360_assets.landing import Bucket
+from c360_assets.spool import GONE, LINEAGE, MOVED, Outcome, Spool, read_all, spool_folder
+from c360_assets.warehouse import INTEGER, TEXT, TIMESTAMP, Session, Warehouse, may_pass
+
+LEDGER = {
+    "feed": TEXT,
+    "key": TEXT,
+    "etag": TEXT,
+    "size": INTEGER,
+    "last_modified": TIMESTAMP,
+    "event_time": TIMESTAMP,
+    "status": TEXT,
+    "batch": TEXT,
+    "loaded_at": TIMESTAMP,
+}
+REFUSED = {
+    "feed": TEXT,
+    "_key": TEXT,
+    "_etag": TEXT,
+    "_row": INTEGER,
+    "raw": TEXT,
+    "reasons": TEXT,
+    "refused_at": TIMESTAMP,
+    "_batch": TEXT,
+    "_superseded_at": TIMESTAMP,
+    "resolved_at": TIMESTAMP,
+}
+DECISIONS = {
+    "feed": TEXT,
+    "_key": TEXT,
+    "_etag": TEXT,
+    "_row": INTEGER,
+    "decision": TEXT,
+    "reason": TEXT,
+    "decided_at": TIMESTAMP,
+    "batch": TEXT,
+}
+_BATCH = "%Y%m%dT%H%M%S.%f"
+
+
+@dataclass
+class Loaded:
+    """What a load did, for metadata and messages."""
+
+    batches: int = 0
+    objects: int = 0
+    rows: int = 0
+    refused: int = 0
+    by_status: dict[str, int] = field(default_factory=dict)
+    drift: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+
+    def add(self, other: "Loaded") -> None:
+        self.batches += other.batches
+        self.objects += other.objects
+        self.rows += other.rows
+        self.refused += other.refused
+        self.drift |= other.drift
+        self.missing |= other.missing
+        for status, count in other.by_status.items():
+            self.by_status[status] = self.by_status.get(status, 0) + count
+
+
+def prepare_tables(session: Session, feeds: Sequence[Feed]) -> None:
+    """Every table that Python writes, made or widened to what is declared."""
+    session.ensure("staging.object_ledger", LEDGER)
+    session.ensure("staging.refused_rows", REFUSED)
+    session.ensure("staging.quarantine_decisions", DECISIONS)
+    for feed in feeds:
+        session.ensure(f"staging.{feed.name}", dict.fromkeys(feed.columns, TEXT) | LINEAGE)
+
+
+def next_batch(session: Session) -> tuple[str, datetime]:
+    """Name and instant of a new batch; the name sorts after every other, even where the clock was set back."""
+    (last,) = session.rows(
+        """
+        select greatest(
+            coalesce((select max(batch) from staging.object_ledger), ''),
+            coalesce((select max(batch) from staging.quarantine_decisions), '')
+        )
+        """
+    )[0]
+    instant = datetime.now(UTC).replace(tzinfo=None)
+    if last and last[:22] >= instant.strftime(_BATCH):
+        instant = datetime.strptime(last[:22], _BATCH) + timedelta(microseconds=1)
+    return f"{instant.strftime(_BATCH)}-{secrets.token_hex(2)}", instant
+
+
+def is_newest(session: Session, batch: str) -> bool:
+    """Has no other batch come since this one was named? Asked inside the transaction that writes it."""
+    return bool(
+        session.rows(
+            """
+            select 1
+            where not exists (select 1 from staging.object_ledger where batch >= ?)
+                and not exists (select 1 from staging.quarantine_decisions where batch >= ?)
+            """,
+            [batch, batch],
+        )
+    )
+
+
+def load_new(
+    feed: Feed,
+    bucket: Bucket,
+    warehouse: Warehouse,
+    spool: Path,
+    *,
+    objects: int,
+    size: int,
+    batches: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Loaded:
+    """Loads what is new of the feed, batch by batch, each in a transaction of its own; at most `batches` of them."""
+    total = Loaded()
+    # What changed under our hands is left to the next run: an object rewritten all the time must not hold this one.
+    moved: set[tuple[str, str]] = set()
+    while batches is None or total.batches < batches:
+        with warehouse.writing(f"preparing {feed.name}") as session:
+            if total.batches == 0:
+                prepare_tables(session, [feed])
+            known = landing.known_etags(session, feed)
+            batch, now = next_batch(session)
+        plan = landing.plan_batch(
+            (o for o in bucket.listed(feed) if (o.key, o.etag) not in moved), known, objects, size
+        )
+        if not plan:
+            break
+        with spool_folder(spool) as folder:
+            spooled = Spool(folder, feed, batch, now)
+            outcomes = list(read_all(feed, plan, bucket, spooled))
+            moved |= {(o.listed.key, o.listed.etag) for o in outcomes if o.status in (MOVED, GONE)}
+            outcomes = [o for o in outcomes if o.status != MOVED]
+            if outcomes and _write(feed, outcomes, spooled, warehouse, batch, now):
+                loaded = _summary(outcomes, spooled)
+                total.add(loaded)
+                say(f"{feed.name}: batch {batch}: {loaded.objects} objects, {loaded.rows} rows, {loaded.refused} refused")
+    return total
+
+
+def _write(
+    feed: Feed, outcomes: Sequence[Outcome], spooled: Spool, warehouse: Warehouse, batch: str, now: datetime
+) -> bool:
+    """All of the batch in one transaction; False, and nothing written, if another process loaded in the meantime."""
+    files = spooled.close()
+    with warehouse.writing(f"loading {feed.name}") as session:
+        source = session.put(files) if files else None
+        with session.transaction():
+            if not is_newest(session, batch):
+                return False
+            _supersede(session, feed, outcomes, now)
+            if source is not None:
+                session.load(f"staging.{feed.name}", spooled.names, source)
+            write_registers(session, feed, outcomes, batch, now)
+    return True
+
+
+def write_registers(session: Session, feed: Feed, outcomes: Sequence[Outcome], batch: str, now: datetime) -> None:
+    """The refused records and the ledger rows of the outcomes."""
+    refused = [
+        (feed.name, o.listed.key, o.listed.etag, r.row, r.raw, json.dumps(list(r.reasons), separators=(",", ":")),
+         now, batch, None, None)
+        for o in outcomes for r in o.refused
+    ]  # fmt: skip
+    ledger = [
+        (feed.name, o.listed.key, o.listed.etag, o.listed.size, o.listed.last_modified, o.event_time, o.status, batch, now)
+        for o in outcomes
+    ]
+    insert(session, "staging.refused_rows", REFUSED, refused)
+    insert(session, "staging.object_ledger", LEDGER, ledger)
+
+
+def _supersede(session: Session, feed: Feed, outcomes: Sequence[Outcome], now: datetime) -> None:
+    """Former versions of the keys that come anew, where the newest version counts. One that cannot be read replaces nothing."""
+    keys = [o.listed.key for o in outcomes if o.status in ("loaded", "empty") and feed.replaces(o.listed.key)]
+    for start in range(0, len(keys), 500):
+        some = keys[start : start + 500]
+        places = ", ".join("?" * len(some))
+        former = session.rows(
+            f"select distinct key from staging.object_ledger where feed = ? and status in ('loaded', 'empty', 'unreadable') "
+            f"and key in ({places})",
+            [feed.name, *some],
+        )
+        if not former:
+            continue
+        again = [key for (key,) in former]
+        places = ", ".join("?" * len(again))
+        session.execute(
+            f"update staging.object_ledger set status = 'superseded' where feed = ? and status in ('loaded', 'empty') "
+            f"and key in ({places})",
+            [feed.name, *again],
+        )
+        session.execute(
+            f"update staging.{feed.name} set _superseded_at = ? where _superseded_at is null and _key in ({places})",
+            [now, *again],
+        )
+        session.execute(
+            f"update staging.refused_rows set _superseded_at = ? where feed = ? and _superseded_at is null and _key in ({places})",
+            [now, feed.name, *again],
+        )
+
+
+def insert(session: Session, table: str, columns: dict[str, str], rows: Sequence[tuple[object, ...]]) -> None:
+    """Rows of Python values, in the order of `columns`, in statements of bounded size."""
+    names = ", ".join(columns)
+    place = f"({', '.join('?' * len(columns))})"
+    step = max(1, 5_000 // len(columns))
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        session.execute(
+            f"insert into {table} ({names}) values {', '.join([place] * len(some))}", [v for row in some for v in row]
+        )
+
+
+def _summary(outcomes: Sequence[Outcome], spooled: Spool) -> Loaded:
+    loaded = Loaded(
+        batches=1,
+        objects=len(outcomes),
+        rows=sum(o.rows for o in outcomes),
+        refused=sum(len(o.refused) for o in outcomes),
+        drift=spooled.unknown,
+        missing=spooled.missing,
+    )
+    for outcome in outcomes:
+        loaded.by_status[outcome.status] = loaded.by_status.get(outcome.status, 0) + 1
+    return loaded
+
+
+class StagingConfig(dg.Config):
+    """`max_batches`: how many batches one run loads; 0 means all that is new."""
+
+    max_batches: int = 0
+
+
+def staging_asset(
+    feed: Feed,
+    bucket: Callable[[], Bucket],
+    warehouse: Warehouse,
+    spool: Path,
+    *,
+    objects: int,
+    size: int,
+    retry_policy: dg.RetryPolicy,
+    pool: str,
+) -> dg.AssetsDefinition:
+    """The staging table of one feed, loaded from its landing."""
+
+    @dg.asset(
+        key=["staging", feed.name],
+        deps=[dg.AssetKey(["landing", feed.name])],
+        description=feed.description,
+        retry_policy=retry_policy,
+        pool=pool,
+        metadata={
+            "dagster/table_name": f"staging.{feed.name}",
+            "dagster/column_schema": dg.TableSchema(
+                [dg.TableColumn(c, "varchar") for c in feed.columns] + [dg.TableColumn(n, kind) for n, kind in LINEAGE.items()]
+            ),
+        },
+    )
+    def load(context: dg.AssetExecutionContext, config: StagingConfig) -> dg.MaterializeResult:
+        try:
+            loaded = load_new(
+                feed, bucket(), warehouse, spool,
+                objects=objects, size=size, batches=config.max_batches or None, say=context.log.info,
+            )  # fmt: skip
+        except Exception as error:
+            passes = isinstance(error, BotoCoreError | ClientError | landing.LandingError) or may_pass(error)
+            raise dg.Failure(description=str(error), allow_retries=passes) from error
+        with warehouse.reading() as session:
+            ((count,),) = session.rows(f"select count(*) from staging.{feed.name}")
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": count,
+                "batches": loaded.batches,
+                "objects": loaded.objects,
+                "rows loaded": loaded.rows,
+                "records refused": loaded.refused,
+                "objects by status": loaded.by_status,
+                "unknown columns": sorted(loaded.drift),
+                "optional columns absent": sorted(loaded.missing),
+            }
+        )
+
+    return load

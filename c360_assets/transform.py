@@ -1,0 +1,205 @@
+"""Transform: the dbt project as assets, from clean to gold, with its tests as asset checks.
+
+Belongs here: the manifest, one translator, one `dbt build` per run, failing rows of tests in the checks' metadata. What
+a model needs stands in the model's own `meta`, not in an `if` with its name here.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
+
+from c360_assets.feeds import Feed
+from c360_assets.settings import ProjectError
+from c360_assets.warehouse import Session, Warehouse, may_pass
+
+FAILING_ROWS = 20
+DBT = Path(sys.executable).with_name("dbt")
+
+
+def prepare_manifest(project: Path, home: Path, warehouse: Warehouse) -> Path:
+    """The project's manifest for this target, made anew only when a file of the project changed; safe side by side."""
+    home.mkdir(parents=True, exist_ok=True)
+    manifest = home / warehouse.target / "manifest.json"
+    stamp = manifest.with_name("fingerprint")
+    with open(home / "parsing.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fingerprint = _fingerprint(project)
+        if manifest.exists() and stamp.exists() and stamp.read_text() == fingerprint:
+            return manifest
+        with _environment(warehouse.dbt_environment()):
+            parsed = subprocess.run(
+                [DBT, "--quiet", "--no-use-colors", "parse", "--target", warehouse.target, "--project-dir", project,
+                 "--profiles-dir", project, "--target-path", manifest.parent, "--log-path", manifest.parent],
+                capture_output=True,
+                text=True,
+            )  # fmt: skip
+        if parsed.returncode != 0:
+            raise ProjectError(f"the dbt project {project} cannot be read:\n{parsed.stdout}{parsed.stderr}".rstrip())
+        stamp.write_text(fingerprint)
+    return manifest
+
+
+class LayerTranslator(DagsterDbtTranslator):
+    """Schema is layer is group is the first part of the asset key. Feeds that macros find in the graph become parents."""
+
+    def __init__(self, feeds: Mapping[str, Feed]) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_asset_checks=True, enable_source_tests_as_checks=True))
+        self._feeds = feeds
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        return str(dbt_resource_props["schema"])
+
+    def get_asset_spec(
+        self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
+    ) -> dg.AssetSpec:
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        if not unique_id.startswith("model."):
+            return spec
+        reads = manifest["nodes"][unique_id]["config"]["meta"].get("reads_feeds")
+        if reads is None:
+            return spec
+        there = {dep.asset_key for dep in spec.deps}
+        added = [
+            dg.AssetDep(key)
+            for feed in self._feeds.values()
+            if reads in ("all", feed.entity) and (key := dg.AssetKey(["staging", feed.name])) not in there
+        ]
+        return spec.replace_attributes(deps=[*spec.deps, *added])
+
+
+class BuildConfig(dg.Config):
+    """`rebuild`: make every table anew from staging."""
+
+    rebuild: bool = False
+
+
+def transform_assets(
+    project: Path,
+    manifest: Path,
+    feeds: Mapping[str, Feed],
+    warehouse: Warehouse,
+    *,
+    prepare: Callable[[Session], None],
+    retry_policy: dg.RetryPolicy,
+    pool: str,
+) -> dg.AssetsDefinition:
+    """All models and tests as one subsettable `dbt build`. `prepare` makes the tables that the models read."""
+    dbt = DbtCliResource(
+        project_dir=str(project),
+        profiles_dir=str(project),
+        target=warehouse.target,
+        dbt_executable=str(DBT),
+        global_config_flags=["--no-use-colors"],
+    )
+    read = json.loads(manifest.read_text())
+
+    @dbt_assets(
+        manifest=manifest,
+        dagster_dbt_translator=LayerTranslator(feeds),
+        retry_policy=retry_policy,
+        pool=pool,
+        name="dbt_build",
+    )
+    def build(context: dg.AssetExecutionContext, config: BuildConfig) -> Iterator[Any]:
+        with warehouse.writing("preparing staging") as session:
+            prepare(session)
+        arguments = ["build", "--full-refresh"] if config.rebuild else ["build"]
+        events: list[Any] = []
+        failure: Exception | None = None
+        with warehouse.held("dbt build"), _environment(warehouse.dbt_environment()):
+            invocation = dbt.cli(arguments, context=context, target_path=manifest.parent / "runs" / context.run.run_id[:8])
+            try:
+                events.extend(invocation.stream())
+            except Exception as error:  # what was built before the failure is reported first, then it is raised
+                failure = error
+        with warehouse.reading() as session:
+            yield from (_described(event, session, read) for event in events)
+        if failure is not None:
+            raise dg.Failure(description=str(failure), allow_retries=may_pass(failure)) from failure
+
+    return build
+
+
+def _described(event: Any, session: Session, manifest: Mapping[str, Any]) -> Any:
+    """The event with what only the warehouse knows: row counts of tables, failing rows of tests."""
+    if isinstance(event, dg.Output | dg.AssetMaterialization | dg.MaterializeResult):
+        unique_id = _text(event.metadata, "unique_id")
+        node = manifest["nodes"].get(unique_id)
+        if node is None:
+            return event
+        ((count,),) = session.rows(f"select count(*) from {node['schema']}.{node['alias']}")
+        metadata = {
+            **(event.metadata or {}),
+            "dagster/row_count": dg.IntMetadataValue(int(count)),
+            "dagster/column_schema": _column_schema(session, node),
+        }
+        if isinstance(event, dg.Output):
+            return event.with_metadata(metadata)
+        return event._replace(metadata=metadata)
+    if isinstance(event, dg.AssetCheckResult | dg.AssetCheckEvaluation) and not event.passed:
+        node = manifest["nodes"].get(_text(event.metadata, "unique_id"))
+        if node is not None and node.get("relation_name"):
+            names, rows = session.result(f"select * from {node['schema']}.{node['alias']} limit {FAILING_ROWS}")
+            metadata = {**(event.metadata or {}), "failing rows": _table(names, list(rows))}
+            return event._replace(metadata=metadata)
+    return event
+
+
+def _column_schema(session: Session, node: Mapping[str, Any]) -> Any:
+    described = session.rows(
+        "select lower(column_name), lower(data_type) from information_schema.columns "
+        f"where lower(table_schema) = '{node['schema']}' and lower(table_name) = '{node['alias']}' order by ordinal_position"
+    )
+    descriptions = {name: column.get("description") or None for name, column in node["columns"].items()}
+    return dg.MetadataValue.table_schema(
+        dg.TableSchema([dg.TableColumn(name, kind, description=descriptions.get(name)) for name, kind in described])
+    )
+
+
+def _table(names: list[str], rows: list[tuple[Any, ...]]) -> Any:
+    if not rows:
+        return dg.MetadataValue.text("none: the rows were not kept")
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    lines += ["| " + " | ".join("" if v is None else str(v).replace("|", "\\|") for v in row) + " |" for row in rows]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _text(metadata: Mapping[str, Any] | None, name: str) -> str:
+    value = (metadata or {}).get(name)
+    return str(getattr(value, "value", value))
+
+
+def _fingerprint(project: Path) -> str:
+    digest = hashlib.sha256(DBT.resolve().as_posix().encode())
+    for path in sorted(p for p in project.rglob("*") if p.suffix in (".sql", ".yml", ".csv", ".md")):
+        digest.update(path.relative_to(project).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """dbt takes its profile from the environment, in our process (for names) and in its own."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,356 @@
+"""The warehouse: one small interface, with DuckDB and Snowflake behind it.
+
+Belongs here: connections, the one writer's lock, transactions, bulk load, the few types and statements in which the two
+engines differ. The only Python that knows a dialect. A connection is held for one unit of work, never across dbt.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import duckdb
+
+from c360_assets.settings import Settings, Snowflake
+
+# The types that our own tables have, whatever the engine calls them.
+TEXT, INTEGER, TIMESTAMP = "text", "integer", "timestamp"
+
+Announce = Callable[[str], None]
+T = TypeVar("T")
+
+
+class WarehouseBusy(RuntimeError):
+    """Another process has held the warehouse for longer than we were to wait; the text says which and what to do."""
+
+
+class NoWarehouse(RuntimeError):
+    """There is nothing to read yet."""
+
+
+class Session(Protocol):
+    """One connection, for one unit of work. Parameters are written `?`."""
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> None: ...
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]: ...
+
+    def result(self, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        """Column names and rows, fetched as they are asked for."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing, and one at a time among those who load."""
+        ...
+
+    def ensure(self, table: str, columns: Mapping[str, str]) -> None:
+        """Makes `schema.table` with the columns {name: type of ours}, or adds those that it lacks. DDL: not in a transaction."""
+        ...
+
+    def put(self, files: Sequence[Path]) -> str:
+        """Brings Parquet files within the engine's reach, outside a transaction; returns what `load` takes."""
+        ...
+
+    def load(self, table: str, columns: Sequence[str], source: str) -> None:
+        """Rows of the files at `source`, matched by column name, into the table."""
+        ...
+
+
+class Warehouse(Protocol):
+    """Where the tables are. `target` is the name of dbt's target."""
+
+    target: str
+
+    def writing(self, purpose: str) -> AbstractContextManager[Session]: ...
+
+    def reading(self, wait: float | None = None) -> AbstractContextManager[Session]: ...
+
+    def held(self, purpose: str) -> AbstractContextManager[None]:
+        """Nobody else writes while the body runs; for dbt, which has connections of its own."""
+        ...
+
+    def dbt_environment(self) -> dict[str, str]: ...
+
+
+# What may be gone at the next attempt. Anything else, a failed test first of all, would only fail again.
+_PASSING = ("lock", "connection", "timed out", "timeout", "temporarily", "too many requests", "reset by peer")
+
+
+def may_pass(error: BaseException) -> bool:
+    """Is it worth trying again what ended with this error?"""
+    text = str(error).lower()
+    return isinstance(error, WarehouseBusy | ConnectionError) or any(word in text for word in _PASSING)
+
+
+def open_warehouse(settings: Settings, announce: Announce = lambda text: None) -> Warehouse:
+    """The warehouse that the settings choose. `announce` is told when something has to wait."""
+    if settings.warehouse == "snowflake":
+        return SnowflakeWarehouse(settings.snowflake)
+    return DuckDBWarehouse(settings.duckdb_path, settings.wait, announce)
+
+
+class DuckDBWarehouse:
+    """One file, one writer. A lock of ours beside the file queues processes before DuckDB's own would refuse them."""
+
+    target = "duckdb"
+
+    def __init__(self, path: Path, wait: float = 60.0, announce: Announce = lambda text: None) -> None:
+        self.path = path
+        self.wait = wait
+        self.announce = announce
+        self._lock = path.with_suffix(".lock")
+
+    def dbt_environment(self) -> dict[str, str]:
+        return {"C360_DUCKDB_PATH": str(self.path)}
+
+    @contextmanager
+    def writing(self, purpose: str) -> Iterator[Session]:
+        with self.held(purpose):
+            connection = self._connect(read_only=False, until=time.monotonic() + self.wait)
+            try:
+                # A checkpoint at every commit costs ten times the commit; it follows when the log has grown.
+                connection.execute("set checkpoint_threshold = '256MB'")
+                connection.execute("set preserve_insertion_order = false")
+                yield _DuckDBSession(connection)
+            finally:
+                connection.close()
+
+    @contextmanager
+    def reading(self, wait: float | None = None) -> Iterator[Session]:
+        if not self.path.exists():
+            raise NoWarehouse(f"there is no warehouse at {self.path} yet: land files and run c360 sync")
+        until = time.monotonic() + (self.wait if wait is None else wait)
+        with self._locked(fcntl.LOCK_SH, "reading", until):
+            connection = self._connect(read_only=True, until=until)
+            try:
+                yield _DuckDBSession(connection)
+            finally:
+                connection.close()
+
+    @contextmanager
+    def held(self, purpose: str) -> Iterator[None]:
+        until = time.monotonic() + self.wait
+        with self._locked(fcntl.LOCK_EX, purpose, until):
+            if self.path.exists():
+                # A dbt whose parent was killed may still be at work; our lock went with the parent, DuckDB's did not.
+                self._connect(read_only=True, until=until).close()
+            yield
+
+    @contextmanager
+    def _locked(self, mode: int, purpose: str, until: float) -> Iterator[None]:
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._lock, "a+") as lock:
+            self._wait(lambda: fcntl.flock(lock, mode | fcntl.LOCK_NB), BlockingIOError, until)
+            if mode == fcntl.LOCK_EX:
+                lock.seek(0)
+                lock.truncate()
+                lock.write(json.dumps({"pid": os.getpid(), "purpose": purpose}))
+                lock.flush()
+            yield
+
+    def _connect(self, *, read_only: bool, until: float) -> duckdb.DuckDBPyConnection:
+        connection = self._wait(lambda: duckdb.connect(str(self.path), read_only=read_only), duckdb.IOException, until)
+        connection.execute("set TimeZone = 'UTC'")
+        return connection
+
+    def _wait(self, attempt: Callable[[], T], busy: type[Exception], until: float) -> T:
+        said = False
+        while True:
+            try:
+                return attempt()
+            except busy as error:
+                if isinstance(error, duckdb.IOException) and "lock" not in str(error):
+                    raise
+                if time.monotonic() >= until:
+                    raise WarehouseBusy(
+                        f"the warehouse {self.path} is still held by {self._holder()}; try again later, or wait longer "
+                        "with C360_WAIT (seconds)"
+                    ) from None
+                if not said:
+                    self.announce(f"waiting for the warehouse, held by {self._holder()}")
+                    said = True
+                time.sleep(0.1)
+
+    def _holder(self) -> str:
+        try:
+            holder = json.loads(self._lock.read_text())
+            return f"process {holder['pid']} ({holder['purpose']})"
+        except (OSError, ValueError, KeyError):
+            return "another process"
+
+
+class _DuckDBSession:
+    _TYPES = {TEXT: "varchar", INTEGER: "bigint", TIMESTAMP: "timestamp"}
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        self._connection.execute(sql, list(parameters))
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql, list(parameters)).fetchall()
+
+    def result(self, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        cursor = self._connection.execute(sql)
+        return [d[0] for d in cursor.description or []], _fetched(cursor)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.execute("begin transaction")
+        try:
+            yield
+        except BaseException:
+            self.execute("rollback")
+            raise
+        self.execute("commit")
+
+    def ensure(self, table: str, columns: Mapping[str, str]) -> None:
+        self.execute(f"create schema if not exists {table.split('.')[0]}")
+        shape = ", ".join(f"{name} {self._TYPES[kind]}" for name, kind in columns.items())
+        self.execute(f"create table if not exists {table} ({shape})")
+        for name, kind in columns.items():
+            self.execute(f"alter table {table} add column if not exists {name} {self._TYPES[kind]}")
+
+    def put(self, files: Sequence[Path]) -> str:
+        return "[" + ", ".join("'" + str(f).replace("'", "''") + "'" for f in files) + "]"
+
+    def load(self, table: str, columns: Sequence[str], source: str) -> None:
+        names = ", ".join(columns)
+        self.execute(f"insert into {table} ({names}) select {names} from read_parquet({source})")
+
+
+class SnowflakeWarehouse:
+    """A Snowflake database over dagster-snowflake's resource. Snowflake queues its writers itself."""
+
+    target = "snowflake"
+
+    def __init__(self, settings: Snowflake, **connection_arguments: Any) -> None:
+        self.settings = settings
+        self.connection_arguments = connection_arguments
+
+    def dbt_environment(self) -> dict[str, str]:
+        s = self.settings
+        stated = {
+            "ACCOUNT": s.account,
+            "USER": s.user,
+            "PASSWORD": s.password,
+            "PRIVATE_KEY_PATH": s.private_key_path,
+            "PRIVATE_KEY_PASSPHRASE": s.private_key_passphrase,
+            "TOKEN": s.token,
+            "ROLE": s.role,
+            "WAREHOUSE": s.warehouse,
+            "DATABASE": s.database,
+            "HOST": s.host,
+            "PORT": str(s.port),
+            "PROTOCOL": s.protocol,
+        }
+        return {f"SNOWFLAKE_{name}": value for name, value in stated.items()}
+
+    @contextmanager
+    def writing(self, purpose: str) -> Iterator[Session]:
+        # Imported here: the connector takes a second to import, which the embedded default need not pay.
+        from dagster_snowflake import SnowflakeResource
+
+        s = self.settings
+        stated = {
+            "password": s.password,
+            "private_key_path": s.private_key_path,
+            "private_key_password": s.private_key_passphrase,
+            "role": s.role,
+        }
+        arguments: dict[str, Any] = {"session_parameters": {"TIMEZONE": "UTC", "QUERY_TAG": f"c360 {purpose}"}}
+        if s.token:
+            arguments |= {"token": s.token, "authenticator": "oauth"}
+        if s.host:
+            arguments |= {"host": s.host, "port": s.port, "protocol": s.protocol}
+        resource = SnowflakeResource(
+            account=s.account,
+            user=s.user,
+            database=s.database,
+            warehouse=s.warehouse,
+            additional_snowflake_connection_args=arguments | self.connection_arguments,
+            **{name: value for name, value in stated.items() if value},
+        )
+        with resource.get_connection() as connection:
+            yield _SnowflakeSession(connection)
+
+    @contextmanager
+    def reading(self, wait: float | None = None) -> Iterator[Session]:
+        with self.writing("reading") as session:
+            yield session
+
+    @contextmanager
+    def held(self, purpose: str) -> Iterator[None]:
+        yield
+
+
+class _SnowflakeSession:
+    _TYPES = {TEXT: "varchar", INTEGER: "bigint", TIMESTAMP: "timestamp_ntz(6)"}
+
+    def __init__(self, connection: Any) -> None:
+        self._cursor = connection.cursor()
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        # The connector binds `%s` on the client, which works alike for every kind of statement.
+        if parameters:
+            self._cursor.execute(sql.replace("?", "%s"), tuple(parameters))
+        else:
+            self._cursor.execute(sql)
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        self.execute(sql, parameters)
+        return [tuple(row) for row in self._cursor.fetchall()]
+
+    def result(self, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        self.execute(sql)
+        return [d[0].lower() for d in self._cursor.description or []], _fetched(self._cursor)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.execute("create table if not exists staging.load_turn (taken_at timestamp_ntz(6))")
+        if not self.rows("select 1 from staging.load_turn"):
+            self.execute("insert into staging.load_turn values (null)")
+        self.execute("begin")
+        try:
+            # An update locks the table until the commit: loads of two processes follow one another.
+            self.execute("update staging.load_turn set taken_at = current_timestamp::timestamp_ntz")
+            yield
+        except BaseException:
+            self.execute("rollback")
+            raise
+        self.execute("commit")
+
+    def ensure(self, table: str, columns: Mapping[str, str]) -> None:
+        self.execute(f"create schema if not exists {table.split('.')[0]}")
+        shape = ", ".join(f"{name} {self._TYPES[kind]}" for name, kind in columns.items())
+        self.execute(f"create table if not exists {table} ({shape})")
+        self.execute(f"select * from {table} limit 0")
+        there = {d[0].lower() for d in self._cursor.description or []}
+        for name, kind in columns.items():
+            if name not in there:
+                self.execute(f"alter table {table} add column {name} {self._TYPES[kind]}")
+
+    def put(self, files: Sequence[Path]) -> str:
+        self.execute("create temporary stage if not exists staging.c360_load")
+        place = f"@staging.c360_load/{time.time_ns()}"
+        for file in files:
+            self.execute(f"put 'file://{file}' {place} auto_compress=false")
+        return place
+
+    def load(self, table: str, columns: Sequence[str], source: str) -> None:
+        self.execute(
+            f"copy into {table} from {source} file_format = (type = parquet use_logical_type = true) "
+            "match_by_column_name = case_insensitive"
+        )
+
+
+def _fetched(cursor: Any) -> Iterator[tuple[Any, ...]]:
+    while rows := cursor.fetchmany(10_000):
+        yield from (tuple(row) for row in rows)
