@@ -7,8 +7,9 @@ key and group only.
 from __future__ import annotations
 
 import json
+import logging
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 import dagster as dg
@@ -82,8 +83,8 @@ def freshness(hours: Mapping[dg.AssetKey, float | None]) -> dict[dg.AssetKey, dg
 
 
 def with_policies(
-    defs: dg.Definitions, fresh: Mapping[dg.AssetKey, dg.FreshnessPolicy], engine: str
-) -> dg.Definitions:
+    assets: Iterable[dg.AssetSpec | dg.AssetsDefinition], fresh: Mapping[dg.AssetKey, dg.FreshnessPolicy], engine: str
+) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """Group, kinds, owner and freshness of every asset, told from its key: the layer is the first part."""
 
     def described(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -95,7 +96,26 @@ def with_policies(
             freshness_policy=fresh.get(spec.key),
         )
 
-    return defs.map_asset_specs(func=described)
+    return list(dg.map_asset_specs(described, assets))
+
+
+@dg.logger(description="Lines of ours, as they are; what Dagster says of itself is in the run.")
+def plain_lines(context: dg.InitLoggerContext) -> logging.Logger:
+    """The console logger: one line per message that our own code logs."""
+    lines = logging.getLogger("c360.console")
+    lines.propagate = False
+    lines.setLevel(logging.INFO)
+    if not lines.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.addFilter(_is_ours)
+        lines.addHandler(handler)
+    return lines
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    told = getattr(record, "dagster_meta", None) or {}
+    return not told.get("dagster_event") and not str(told.get("orig_message", "")).startswith(("Running dbt", "Finished dbt"))
 
 
 def failure_alert(webhook: str) -> dg.SensorDefinition:

@@ -57,15 +57,15 @@ def build_defs(
     if settings.alert_webhook:
         sensors.append(automation.failure_alert(settings.alert_webhook))
     fresh = automation.freshness({dg.AssetKey(["staging", f.name]): f.fresh_within_hours for f in feeds.values()})
-    defs = dg.Definitions(
-        assets=[*landed, *registers, *loads, build],
+    return dg.Definitions(
+        assets=automation.with_policies([*landed, *registers, *loads, build], fresh, warehouse.target),
         asset_checks=[check for f in feeds.values() for check in checks.staging_checks(f, warehouse)],
         jobs=[sync, *jobs.values()],
         schedules=automation.schedules(sync),
         sensors=sensors,
         executor=dg.in_process_executor,
+        loggers={"console": automation.plain_lines},
     )
-    return automation.with_policies(defs, fresh, warehouse.target)
 
 
 @dg.definitions

@@ -13,9 +13,9 @@ from itertools import pairwise
 from json.encoder import encode_basestring
 from typing import Any, BinaryIO
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.compute as pc  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from c360_assets.reading_record import Chunk, Gather, Layout, Reading, Unreadable, fold, is_utf8, shown
 

@@ -65,7 +65,8 @@ def _send(objects: Iterable[GeneratedObject], sink: Sink, rate: float | None) ->
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m generator", description="Makes the files of a feed, seeded, clean or with faults.")
     feeds = parser.add_subparsers(metavar="FEED", required=True)
-    _add_customers(feeds.add_parser("customers", help="customer files named by their instant", description=__doc__))
+    customers = "Customer files, each named by its instant: inserts, then people who move, marry and change address."
+    _add_customers(feeds.add_parser("customers", help="customer files named by their instant", description=customers))
     return parser
 
 

@@ -63,3 +63,10 @@
   {%- endfor -%}
   {{ sha256_text(parts | join(' || ') if parts else "''") }}
 {%- endmacro %}
+
+{#- {column: expression} where each column is its own expression. -#}
+{% macro by_name(columns, prefix='') %}
+  {%- set expressions = {} -%}
+  {%- for column in columns %}{% do expressions.update({column: prefix ~ column}) %}{% endfor -%}
+  {%- do return(expressions) -%}
+{% endmacro %}

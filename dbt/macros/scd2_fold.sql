@@ -51,9 +51,7 @@
     greatest_position as position,
     earliest_known_at as known_at,
     {%- if entity.type1 %}
-    {%- set expressions = {} %}
-    {%- for column in entity.tracked %}{% do expressions.update({column: column}) %}{% endfor %}
-    {{ content_hash(expressions, entity.types) }} as tracked,
+    {{ content_hash(by_name(entity.tracked), entity.types) }} as tracked,
     {%- endif %}
     {%- for column in entity.attributes %}
     {{ column }},

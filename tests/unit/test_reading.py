@@ -62,8 +62,10 @@ def every_way(data: bytes, format: str = "csv", layout: Layout = CUSTOMERS) -> A
 def csv_bytes(rows: list[list[str]], end: str = "\n") -> bytes:
     out = io.StringIO(newline="")
     # Some versions of the writer leave a carriage return unquoted, which then cannot be told from the end of a line.
-    quoting = csv.QUOTE_ALL if any("\r" in value for row in rows for value in row) else csv.QUOTE_MINIMAL
-    csv.writer(out, lineterminator=end, quoting=quoting).writerows(rows)
+    if any("\r" in value for row in rows for value in row):
+        csv.writer(out, lineterminator=end, quoting=csv.QUOTE_ALL).writerows(rows)
+    else:
+        csv.writer(out, lineterminator=end).writerows(rows)
     return out.getvalue().encode()
 
 
@@ -154,7 +156,7 @@ def test_memory_does_not_grow_with_the_object(format: str) -> None:
         "json": (b"", b'{"payload": "' + b"x" * 4000 + b'"}\n'),
         "json without sense": (b"", b"[" * 400_000),
     }[format]
-    times = 40_000_000 // len(part) * (1 if format == "csv" else 2)
+    times = (40_000_000 if format == "csv" else 60_000_000) // len(part)
     stream = cast(BinaryIO, Endless(head, part, times))
     layout = CUSTOMERS if format.startswith("csv") else PAYLOAD
     tracemalloc.start()
@@ -164,7 +166,7 @@ def test_memory_does_not_grow_with_the_object(format: str) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < (30 << 20 if format == "csv" else 180 << 20)
+    assert peak < (30 << 20 if format == "csv" else 120 << 20)
 
 
 # CSV
@@ -179,7 +181,7 @@ def test_header_names_match_whatever_their_case_blanks_and_order() -> None:
 def test_unknown_columns_go_to_extra_and_are_reported() -> None:
     result = every_way('customer_id, Größe ,x\n1,"5\'6""",\n'.encode())
     assert result.accepted == [(1, "1", None, '{"größe":"5\'6\\"","x":null}')]
-    assert (result.present, result.unknown) == ({"customer_id"}, {"größe", "x"})
+    assert (set(result.present), set(result.unknown)) == ({"customer_id"}, {"größe", "x"})
 
 
 def test_empty_field_quoted_or_not_is_null_and_all_else_is_as_received() -> None:
@@ -197,7 +199,8 @@ def test_blank_lines_are_no_records() -> None:
 def test_header_only_gives_no_records() -> None:
     for data in (HEADER, HEADER.strip(), HEADER + b"\n\n"):
         result = every_way(data)
-        assert (result.accepted, result.refused, result.present) == ([], [], {"customer_id", "name"})
+        assert (result.accepted, result.refused) == ([], [])
+        assert result.present == {"customer_id", "name"}
 
 
 def test_another_delimiter_is_the_feeds_to_declare() -> None:
@@ -332,7 +335,7 @@ PIECE = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     pieces=st.lists(PIECE, max_size=30), size=st.integers(1, 40), names=st.sampled_from([b"customer_id,name", b"name"])
 )
@@ -410,7 +413,7 @@ def test_unknown_fields_keep_their_types_in_extra() -> None:
         b'{"customer_id":1,"Score ":1.0,"tags":["a", 2]}{"customer_id":2}{"customer_id":3,"x":null}', "json"
     )
     assert [row[3] for row in result.accepted] == ['{"score":1.0,"tags":["a",2]}', None, '{"x":null}']
-    assert (result.present, result.unknown) == ({"customer_id"}, {"score", "tags", "x"})
+    assert (set(result.present), set(result.unknown)) == ({"customer_id"}, {"score", "tags", "x"})
 
 
 def test_payload_is_the_exact_text_of_the_record() -> None:
@@ -589,7 +592,7 @@ JSON_PIECE = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(pieces=st.lists(JSON_PIECE, max_size=25), size=st.integers(1, 40))
 def test_account_of_any_json_does_not_depend_on_blocks(pieces: list[bytes], size: int) -> None:
     data = b"".join(pieces)
@@ -651,7 +654,7 @@ def test_parquet_values_become_canonical_text_and_null_stays_null(array: Any, te
 def test_parquet_accounts_for_columns_as_csv_does() -> None:
     result = account(parquet({"customer_id": pa.array([1, 2]), "Score": pa.array([1.5, None])}), "parquet")
     assert result.accepted == [(1, "1", None, '{"score":1.5}'), (2, "2", None, '{"score":null}')]
-    assert (result.present, result.unknown) == ({"customer_id"}, {"score"})
+    assert (set(result.present), set(result.unknown)) == ({"customer_id"}, {"score"})
     result = account(parquet({"name": pa.array(["a"]), "NAME": pa.array(["b"])}), "parquet")
     assert result.refused == [
         Refused(1, '{"name":"a","NAME":"b"}', ("missing_column:customer_id", "duplicate_column:name"))
