@@ -1,7 +1,7 @@
 """Automation: when things run, how often they are tried, who is told.
 
-Belongs here: jobs, schedules, retries, pools, freshness, the failure alert; policies once, over the graph. Knows assets by
-key and group only.
+Belongs here: jobs, schedules, retries, pools, freshness, the failure alert; policies once, over the graph. Knows assets
+by key and group only.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def with_policies(
     return list(dg.map_asset_specs(described, assets))
 
 
-@dg.logger(description="Lines of ours, as they are; what Dagster says of itself is in the run.")
+@dg.logger(config_schema={}, description="Lines of ours, as they are; what Dagster says of itself is in the run.")
 def plain_lines(context: dg.InitLoggerContext) -> logging.Logger:
     """The console logger: one line per message that our own code logs."""
     lines = logging.getLogger("c360.console")
@@ -115,7 +115,8 @@ def plain_lines(context: dg.InitLoggerContext) -> logging.Logger:
 
 def _is_ours(record: logging.LogRecord) -> bool:
     told = getattr(record, "dagster_meta", None) or {}
-    return not told.get("dagster_event") and not str(told.get("orig_message", "")).startswith(("Running dbt", "Finished dbt"))
+    from_dbt = str(told.get("orig_message", "")).startswith(("Running dbt", "Finished dbt", "A dbt subsetted"))
+    return not told.get("dagster_event") and not from_dbt
 
 
 def failure_alert(webhook: str) -> dg.SensorDefinition:

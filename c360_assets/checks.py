@@ -21,7 +21,7 @@ def staging_checks(feed: Feed, warehouse: Warehouse) -> list[dg.AssetChecksDefin
         asset=staging,
         name="rows_stand_in_the_ledger",
         blocking=True,
-        description="Every row staged belongs to an object version of the ledger, and no (object version, row) stands twice.",
+        description="Every row staged belongs to an object version of the ledger, and stands once.",
     )
     def rows_stand_in_the_ledger() -> dg.AssetCheckResult:
         with warehouse.reading() as session:
@@ -68,7 +68,8 @@ def staging_checks(feed: Feed, warehouse: Warehouse) -> list[dg.AssetChecksDefin
                 f"select count(*), count(_extra), {given} from staging.{feed.name} where _batch = ?", [batch]
             )
             examples = session.rows(
-                f"select distinct _extra from staging.{feed.name} where _batch = ? and _extra is not null limit 3", [batch]
+                f"select distinct _extra from staging.{feed.name} where _batch = ? and _extra is not null limit 3",
+                [batch],
             )
         empty = [column for column, count in zip(feed.columns, counts, strict=True) if rows and not count]
         return dg.AssetCheckResult(
@@ -96,7 +97,8 @@ def _unread(session: Session, feed: Feed) -> list[tuple[str, str]]:
             where l.feed = ? and l.status in ('unreadable', 'gone') and d.feed is null
                 and not exists (
                     select 1 from staging.object_ledger as later
-                    where later.feed = l.feed and later.key = l.key and later.batch > l.batch and later.status = 'loaded'
+                    where later.feed = l.feed and later.key = l.key
+                        and later.batch > l.batch and later.status = 'loaded'
                 )
             order by l.key
             limit 20

@@ -1,6 +1,6 @@
 """The c360 command: thin, over the modules. Results on stdout, everything else on stderr.
 
-Exit codes: 0 done, 1 error, 2 a blocking check failed, 64 wrong usage. No traceback reaches a user unless C360_TRACE is set.
+Exit codes: 0 done, 1 error, 2 a blocking check failed, 64 wrong usage. No traceback reaches a user.
 """
 
 from __future__ import annotations

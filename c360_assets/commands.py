@@ -29,7 +29,10 @@ WRONG = (DeclarationError, SettingsError, QuarantineError)
 FAILED = (LandingError, ProjectError, NoWarehouse, WarehouseBusy, BotoCoreError, ClientError, OSError)
 
 
-def guarded(command: Callable[[argparse.Namespace, Settings], int], options: argparse.Namespace, settings: Settings) -> int:
+Command = Callable[[argparse.Namespace, Settings], int]
+
+
+def guarded(command: Command, options: argparse.Namespace, settings: Settings) -> int:
     """Runs a command; what goes wrong becomes a line and an exit code."""
     try:
         return command(options, settings)
@@ -53,7 +56,7 @@ def land(options: argparse.Namespace, settings: Settings) -> int:
     files = list(_files(options.paths))
     twice = {f.name for f in files if sum(other.name == f.name for other in files) > 1}
     if twice:
-        say(f"c360: two files are called '{sorted(twice)[0]}'; under one feed the base name is the key: land them one by one")
+        say(f"c360: two files are called '{sorted(twice)[0]}', and the base name is the key: land them one by one")
         return USAGE
     with local.embedded_s3(settings):
         bucket = local.landing_bucket(settings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -30,8 +31,8 @@ def build_defs(
     feeds = feeds if feeds is not None else load_feeds([settings.dbt_project / "models" / "staging"])
     bucket = bucket or (lambda: local.landing_bucket(settings))
     manifest = manifest or transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
-    limits = {"objects": settings.batch_objects, "size": settings.batch_bytes}
-    policy = {"retry_policy": automation.RETRIES, "pool": automation.POOL}
+    limits: Any = {"objects": settings.batch_objects, "size": settings.batch_bytes}
+    policy: Any = {"retry_policy": automation.RETRIES, "pool": automation.POOL}
 
     loads = [staging.staging_asset(f, bucket, warehouse, settings.spool, **limits, **policy) for f in feeds.values()]
     build = transform.transform_assets(

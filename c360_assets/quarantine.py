@@ -73,7 +73,10 @@ def entries(session: Session, choice: Choice, limit: int | None = None) -> list[
         """,
         values,
     )
-    return [Entry(*row[:7], tuple(json.loads(row[7])), *row[8:]) for row in rows]
+    return [
+        Entry(feed, key, etag, row, line, stage, raw or "", tuple(json.loads(reasons)), refused_at, batch)
+        for feed, key, etag, row, line, stage, raw, reasons, refused_at, batch in rows
+    ]
 
 
 def decide(warehouse: Warehouse, chosen: Sequence[Entry], decision: str, reason: str) -> str:

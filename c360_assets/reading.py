@@ -1,7 +1,7 @@
 """Reading: the bytes of one object become numbered records, each accepted as text values or refused with a reason.
 
-One reader per format, in the siblings `reading_csv`, `reading_json` and `reading_parquet`. Knows nothing of S3, of Dagster
-or of the warehouse: what it says of an object is the same wherever the rows go.
+One reader per format, in the siblings `reading_csv`, `reading_json` and `reading_parquet`. Knows nothing of S3, of
+Dagster or of the warehouse: what it says of an object is the same wherever the rows go.
 """
 
 from typing import BinaryIO
@@ -31,8 +31,8 @@ def read_object(
 ) -> Reading:
     """The records of one object; `chunks` is lazy and reads `stream` as it goes, in memory that does not grow with it.
 
-    Raises Unreadable, here or while `chunks` is read, where the object as a whole cannot be read; what was yielded by then
-    should be dropped.
+    Raises Unreadable, here or while `chunks` is read, where the object as a whole cannot be read; what was yielded by
+    then should be dropped.
     """
     if format not in _READERS:
         raise ValueError(f"format {format!r} is not known; there are: {', '.join(_READERS)}")

@@ -228,7 +228,7 @@ class _Csv:
         return fold(record[0]) == self._names[0] and [fold(value) for value in record] == self._names
 
     def _stretch(self) -> str:
-        """Moves over the line at `_at` and on to the next line that is a record by itself; returns what it moved over."""
+        """Moves over the line at `_at`, up to the next that is a record by itself; returns what it moved over."""
         raw = Raw()
         first = True
         while self._at < len(self._text) or self._more():

@@ -1,7 +1,7 @@
 """Reads JSON: objects one per line, one after another, or in one top-level array.
 
-What is sound goes through the decoder of the standard library. Where that fails, `_scan` reads token by token: it tells a
-cut object from a broken one, and which braces need not be tried again, so that no input takes more than linear time.
+What is sound goes through the decoder of the standard library. Where that fails, `_scan` reads token by token: it tells
+a cut object from a broken one, and which braces need not be tried again, so that no input takes more than linear time.
 """
 
 import json
@@ -106,9 +106,9 @@ class _Scan:
 def _scan(text: str, start: int) -> _Scan:
     """Reads the object at `start` token by token, as far as an object may go.
 
-    An object nested in a broken one belongs to it, with two exceptions: it begins a line, or it is the last thing before
-    the text ceased to make sense. Then the break is likely before it, in a record cut where a value should stand. An object
-    still open at the break would break there as well.
+    An object nested in a broken one belongs to it, with two exceptions: it begins a line, or it is the last thing
+    before the text ceased to make sense. Then the break is likely before it, in a record cut where a value should
+    stand. An object still open at the break would break there as well.
     """
     scan = _Scan()
     opened: list[int] = []
@@ -119,19 +119,19 @@ def _scan(text: str, start: int) -> _Scan:
         if match is None:
             break
         kind = match.lastindex or 0
-        token = '"' if kind == 1 else "1" if kind == 2 else match.group(3)
-        state = _NEXT.get((state, token), "")
+        sign = '"' if kind == 1 else "1" if kind == 2 else match.group(3)
+        state = _NEXT.get((state, sign), "")
         if not state:
             break
         at, last = match.end(), None
-        if token in "{[":
+        if sign in "{[":
             opened.append(at - 1)
         elif state == "close":
             begin = opened.pop()
             if not opened:
                 scan.end = at
                 return scan
-            if token == "}":
+            if sign == "}":
                 last = begin
                 (scan.apart if text[begin - 1] == "\n" else scan.inner).append(begin)
         if state in ("after", "close"):
@@ -241,7 +241,7 @@ class _Json:
         return True
 
     def _decode(self) -> tuple[list[str | None], list[str], int] | None:
-        """The values of the object at `_at`, the reasons against it, and where it ends; None if it cannot be decoded."""
+        """The values of the object at `_at`, the reasons against it, and its end; None if it cannot be decoded."""
         try:
             pairs, end = _DECODER.raw_decode(self._text, self._at)
             if end - self._at > OBJECT_CHARS:

@@ -4,7 +4,6 @@ Instants in UTC with `Z`, times without zone without it, dates ISO, decimals pla
 values compact JSON. Bytes are text if they are UTF-8.
 """
 
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,16 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from c360_assets.reading_record import Chunk, Gather, Layout, Reading, Unreadable, fold, is_utf8, shown
+from c360_assets.reading_record import Chunk, Gather, Layout, Reading, Unreadable, byte_blocks, fold, is_utf8, shown
 
 _BATCH_ROWS = 10_000
 _IN_MEMORY = 32 << 20  # larger objects wait on disk: the directory of a Parquet object stands at its end
 
 
 def read_parquet(stream: BinaryIO, layout: Layout, block_bytes: int, chunk_rows: int) -> Reading:
-    """Reads the schema at once, the rows lazily. Raises Unreadable("broken_parquet")."""
+    """Reads the schema at once, the rows lazily. Raises Unreadable("broken_parquet") where it is not sound."""
     file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # closes when the last chunk is gone
-    shutil.copyfileobj(stream, file, block_bytes)
+    file.writelines(byte_blocks(stream, block_bytes))
     if not file.tell():
         return Reading(frozenset(), frozenset(), iter(()))
     with _unreadable_if_broken():

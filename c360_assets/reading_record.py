@@ -1,8 +1,8 @@
 """What every reader is given and what it gives: the layout, the chunks of accepted and refused records, the text of an
 object. Knows no format; the formats are in the siblings, the door is `reading`.
 
-Text is decoded with `surrogateescape`: a byte that is no UTF-8 becomes a lone surrogate, which no valid UTF-8 yields, so
-that it refuses the record it stands in and no other.
+Text is decoded with `surrogateescape`: a byte that is no UTF-8 becomes a lone surrogate, which no valid UTF-8 yields,
+so that it refuses the record it stands in and no other.
 """
 
 import codecs

@@ -25,7 +25,7 @@ def sync(settings: Settings, instance: dg.DagsterInstance, *, rebuild: bool, say
             instance=instance,
             raise_on_error=False,
             tags=local.process_tags(),
-            run_config={"ops": {"dbt_build": {"config": {"rebuild": rebuild}}}},
+            run_config={"ops": {"dbt_build": {"config": {"rebuild": rebuild}}}, "loggers": {"console": {}}},
         )
     for event in result.get_asset_materialization_events():
         materialization = event.step_materialization_data.materialization

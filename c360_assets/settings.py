@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -86,16 +87,16 @@ class Settings:
         unknown = sorted(n for n in env if n.startswith("C360_") and n not in _C360 and n not in _FOR_DBT)
         if unknown:
             raise SettingsError(f"setting {unknown[0]} is unknown; there are: {', '.join(sorted(_C360))}")
-        values: dict[str, object] = {}
+        values: dict[str, Any] = {}
         for name, attribute in _C360.items():
             if env.get(name):
                 values[attribute] = _parsed(name, env[name], type(getattr(cls, attribute)))
-        snowflake: dict[str, object] = {}
+        snowflake: dict[str, Any] = {}
         for f in fields(Snowflake):
             name = f"SNOWFLAKE_{f.name.upper()}"
             if env.get(name):
                 snowflake[f.name] = _parsed(name, env[name], type(f.default))
-        settings = cls(**values, snowflake=Snowflake(**snowflake))  # type: ignore[arg-type]
+        settings = cls(**values, snowflake=Snowflake(**snowflake))
         return settings._checked()
 
     def _checked(self) -> Settings:
@@ -140,12 +141,13 @@ _C360 = {
 _FOR_DBT = {"C360_DBT_TARGET", "C360_DUCKDB_PATH"}
 
 
-def _parsed(name: str, text: str, kind: type) -> object:
+def _parsed(name: str, text: str, kind: type) -> Any:
     if issubclass(kind, Path):
         return Path(text)
     if kind is str:
         return text
+    number: type[int] | type[float] = int if kind is int else float
     try:
-        return kind(text)
+        return number(text)
     except ValueError:
         raise SettingsError(f"{name} is '{text}'; it must be a {'whole ' if kind is int else ''}number") from None

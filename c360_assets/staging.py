@@ -277,7 +277,7 @@ def staging_asset(
             ),
         },
     )
-    def load(context: dg.AssetExecutionContext, config: StagingConfig) -> dg.MaterializeResult:
+    def load(context: dg.AssetExecutionContext, config: StagingConfig) -> dg.MaterializeResult[None]:
         try:
             loaded = load_new(
                 feed, bucket(), warehouse, spool,

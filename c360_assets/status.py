@@ -145,7 +145,8 @@ def _counts(session: Session) -> dict[str, dict[str, Any]]:
 def _check(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> CheckStatus:
     record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
     asset = key.asset_key.to_user_string()
-    evaluation = record.event.dagster_event.asset_check_evaluation_data if record and record.event else None
+    event = record.event.dagster_event if record and record.event else None
+    evaluation = event.asset_check_evaluation_data if event else None
     if record is None or evaluation is None:
         return CheckStatus(asset, key.name, "never run", None)
     if evaluation.passed:

@@ -149,7 +149,7 @@ def _described(event: Any, session: Session, manifest: Mapping[str, Any]) -> Any
         if isinstance(event, dg.Output):
             return event.with_metadata(metadata)
         return event._replace(metadata=metadata)
-    if isinstance(event, dg.AssetCheckResult | dg.AssetCheckEvaluation) and not event.passed:
+    if isinstance(event, dg.AssetCheckResult) and not event.passed:
         node = manifest["nodes"].get(_text(event.metadata, "unique_id"))
         if node is not None and node.get("relation_name"):
             names, rows = session.result(f"select * from {node['schema']}.{node['alias']} limit {FAILING_ROWS}")

@@ -259,7 +259,7 @@ class SnowflakeWarehouse:
         from dagster_snowflake import SnowflakeResource
 
         s = self.settings
-        stated = {
+        stated: dict[str, Any] = {
             "password": s.password,
             "private_key_path": s.private_key_path,
             "private_key_password": s.private_key_passphrase,

@@ -1,7 +1,6 @@
 {#-
   How many events each object version was the first to bring, counted from the rows alone, without a look at the log:
-  so the log can be held against it. One row per batch and object version with a change of its count (`accepted`, may
-  be negative only in a rebuild that does not happen: it adds up over batches).
+  so the log can be held against it. One row per batch and object version whose count grew.
 
   The event of a row is its identity (key, time, operation, content). Accepted is the earliest copy, by arrival (batch,
   key, row), among the copies that stand. When that copy's object is superseded, the acceptance passes to the next
@@ -11,12 +10,18 @@
 {%- set identity = (c360.entity(entity_name).key + ['event_time', 'op', 'content']) | join(', ') -%}
 with
 
+new_batches as (
+  select batch from {{ new_batches() }}
+),
+
 events as (
   select
     {{ identity }}, _feed, _key, _etag, _row, _loaded_batch, _batch, _retracted_by,
-    _batch in (select batch from {{ new_batches() }}) as is_new,
-    coalesce(_retracted_by in (select batch from {{ new_batches() }}), false) as is_retracted_now
-  from {{ events }}
+    brought.batch is not null as is_new,
+    taken_back.batch is not null as is_retracted_now
+  from {{ events }} as events
+  left join new_batches as brought on events._batch = brought.batch
+  left join new_batches as taken_back on events._retracted_by = taken_back.batch
 ),
 
 -- Only events of which something comes or goes now.
@@ -60,7 +65,7 @@ changes as (
 
 select
   _feed, _key, _etag, _loaded_batch,
-  (select max(batch) from {{ new_batches() }}) as _batch,
+  (select max(batch) from new_batches) as _batch,
   sum(accepted) as accepted
 from changes
 group by _feed, _key, _etag, _loaded_batch

@@ -10,12 +10,12 @@
 {#- UTF-8 bytes of a text, not its characters. -#}
 {% macro byte_length(text) %}{{ return(adapter.dispatch('byte_length', 'c360')(text)) }}{% endmacro %}
 {% macro duckdb__byte_length(text) %}strlen({{ text }}){% endmacro %}
-{% macro snowflake__byte_length(text) %}octet_length({{ text }}){% endmacro %}
+{% macro snowflake__byte_length(text) %}length(to_binary({{ text }}, 'utf-8')){% endmacro %}
 
 {#- Text without ASCII white space around it; nothing left is null. -#}
-{% macro trimmed(text) %}{{ return(adapter.dispatch('trimmed', 'c360')(text)) }}{% endmacro %}
-{% macro duckdb__trimmed(text) %}nullif(trim({{ text }}, e' \t\r\n\f\x0b'), ''){% endmacro %}
-{% macro snowflake__trimmed(text) %}nullif(trim({{ text }}, ' \t\r\n\f\x0b'), ''){% endmacro %}
+{% macro trimmed(text) -%}
+  nullif(trim({{ text }}, ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)), '')
+{%- endmacro %}
 
 {#- Does the whole text match? Patterns use [0-9], never \d: a backslash means two things in the two engines. -#}
 {% macro matches(text, pattern) %}{{ return(adapter.dispatch('matches', 'c360')(text, pattern)) }}{% endmacro %}
@@ -64,7 +64,9 @@
 
 {% macro timestamp_text(value) %}{{ return(adapter.dispatch('timestamp_text', 'c360')(value)) }}{% endmacro %}
 {% macro duckdb__timestamp_text(value) %}strftime({{ value }}, '%Y-%m-%dT%H:%M:%S.%fZ'){% endmacro %}
-{% macro snowflake__timestamp_text(value) %}to_char({{ value }}, 'YYYY-MM-DD"T"HH24:MI:SS.FF6"Z"'){% endmacro %}
+{% macro snowflake__timestamp_text(value) -%}
+  to_char({{ value }}, 'YYYY-MM-DD') || 'T' || to_char({{ value }}, 'HH24:MI:SS.FF6') || 'Z'
+{%- endmacro %}
 
 {#- A JSON object of named expressions, nulls kept; the order of names is the engine's. -#}
 {% macro json_text(columns) %}{{ return(adapter.dispatch('json_text', 'c360')(columns)) }}{% endmacro %}

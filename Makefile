@@ -1,0 +1,63 @@
+# make help lists what there is. Everything is installed into .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test lint types unit platform prove chaos browser lock clean
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
+
+install: $(INSTALLED) ## everything into .venv
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+DEMO := .c360/demo
+demo: install ## the main job once, on generated data: files, S3, current, history, checks
+	$(BIN)/python -m generator customers --customers 1000 --days 1 --interval 21600 --rows-per-file 1500 --faults --seed 7 --out $(DEMO)
+	$(BIN)/c360 land $(DEMO)/customers --feed customers
+	$(BIN)/c360 sync
+	@echo; echo "What was loaded, refused and checked:"
+	@$(BIN)/c360 status
+	@echo; echo "One customer's history:"
+	@$(BIN)/c360 query "select customer_id, city, valid_from, valid_to, change_type, ended_by from core.customer_history where customer_id = (select customer_id from core.customer_history group by 1 order by count(*) desc, 1 limit 1) order by valid_from"
+	@echo; echo "To look at it: make up, then http://127.0.0.1:3000    What was refused: .venv/bin/c360 quarantine show"
+
+up: install ## S3, generator, Dagster UI and daemon with the sensors on; Ctrl-C stops it all
+	@$(BIN)/c360 up --generate
+
+test: install lint types ## lint, type check, all tests
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/sqlfluff lint dbt/models --processes 1
+
+types: install
+	$(BIN)/mypy
+
+prove: install ## random streams through the engine against the oracle for SECONDS (default 600)
+	$(BIN)/python -m tests.prove --seconds $(or $(SECONDS),600)
+
+chaos: install ## kill -9 at many moments of loads and syncs (ROUNDS, default 30)
+	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),30)
+
+browser: install ## Chromium for the browser tests (Debian)
+	apt-get install -y --no-install-recommends chromium chromium-driver
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-all.lock
+
+lock: ## the locks anew: names, versions and hashes, no addresses
+	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements.lock -o requirements-all.lock
+
+clean: ## .venv and the home of the demo
+	rm -rf $(VENV) .c360

@@ -1,0 +1,82 @@
+"""The parts that tests stand on, all of them real: an S3 server, DuckDB files, Dagster instances on disk, dbt, fakesnow."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+
+from c360_assets.landing import Bucket
+from c360_assets.settings import Settings
+from tests.parts import Platform
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real data and other systems' cases, beside the checkout."""
+    if not SHARED.exists():
+        pytest.skip(f"no {SHARED}: real data and referee cases are not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server in memory, one for the whole session."""
+    port = free_port()
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("ministack")],
+        env={"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "LOG_LEVEL": "WARNING", "SERVICES": "s3,sqs"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    endpoint = f"http://127.0.0.1:{port}"
+    for _ in range(200):
+        try:
+            urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=1)
+            break
+        except OSError:
+            time.sleep(0.05)
+    else:
+        raise RuntimeError("ministack did not start")
+    yield endpoint
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str) -> Bucket:
+    """A bucket of the test's own."""
+    client = boto3.client(
+        "s3", endpoint_url=s3_endpoint, region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t"
+    )
+    made = Bucket(client, f"t-{uuid.uuid4().hex[:12]}", "stream_data")
+    made.ensure()
+    return made
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of an empty home."""
+    return Settings.load({"C360_HOME": str(tmp_path / "home"), "C360_WAIT": "20"})
+
+
+@pytest.fixture
+def platform(settings: Settings, bucket: Bucket) -> Platform:
+    """The whole pipe on DuckDB: S3, staging, and dbt in this process, which is warm after the first test."""
+    return Platform(settings, bucket)

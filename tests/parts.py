@@ -1,0 +1,124 @@
+"""What tests share: the pipe with a warm dbt, and tables as comparable values."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+from dbt.cli.main import dbtRunner
+
+from c360_assets import staging, transform
+from c360_assets.feeds import Feed, load_feeds
+from c360_assets.landing import Bucket
+from c360_assets.settings import PROJECT, Settings
+from c360_assets.staging import Loaded
+from c360_assets.warehouse import Warehouse, open_warehouse
+
+Row = tuple[Any, ...]
+
+_MANIFESTS: dict[tuple[Path, str], Any] = {}
+_WORK = Path(tempfile.mkdtemp(prefix="c360-tests-"))
+
+
+class BuildFailed(AssertionError):
+    """dbt did not succeed; `failed` names the nodes that failed, tests among them."""
+
+    def __init__(self, failed: list[str], text: str) -> None:
+        super().__init__(text)
+        self.failed = failed
+
+
+def dbt_build(warehouse: Warehouse, project: Path = PROJECT / "dbt", *arguments: str) -> list[str]:
+    """`dbt build` in this process on the warehouse; the names of what was built and tested.
+
+    Raises:
+        BuildFailed: if a model or test failed.
+    """
+    manifest = _MANIFESTS.get((project, warehouse.target))
+    environment = warehouse.dbt_environment()
+    before = dict(os.environ)
+    os.environ.update(environment)
+    places = ["--project-dir", str(project), "--profiles-dir", str(project), "--target", warehouse.target,
+              "--target-path", str(_WORK / warehouse.target), "--log-path", str(_WORK)]  # fmt: skip
+    try:
+        if manifest is None:
+            parsed = dbtRunner().invoke(["--quiet", "parse", *places])
+            if not parsed.success:
+                raise BuildFailed([], str(parsed.exception))
+            manifest = _MANIFESTS[(project, warehouse.target)] = parsed.result
+        with warehouse.held("dbt in a test"):
+            built = dbtRunner(manifest=manifest).invoke(["--quiet", "build", *arguments, *places])
+    finally:
+        # Else this process keeps DuckDB's lock on the file.
+        DuckDBConnectionManager.close_all_connections()
+        for name in environment:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
+    if built.exception is not None:
+        raise BuildFailed([], str(built.exception))
+    failed = [r for r in built.result if r.status not in ("success", "pass", "warn", "skipped")]
+    if failed:
+        raise BuildFailed([r.node.name for r in failed], "\n".join(f"{r.node.name}: {r.message}" for r in failed))
+    return [r.node.name for r in built.result if r.status != "skipped"]
+
+
+class Platform:
+    """S3 to core without Dagster around it, for tests of what the tables hold."""
+
+    def __init__(
+        self, settings: Settings, bucket: Bucket, *, project: Path = PROJECT / "dbt", warehouse: Warehouse | None = None
+    ) -> None:
+        self.settings = settings
+        self.bucket = bucket
+        self.project = project
+        self.feeds: dict[str, Feed] = load_feeds([project / "models" / "staging"])
+        self.warehouse = warehouse or open_warehouse(settings)
+
+    def put(self, name: str, body: bytes, feed: str = "customers", mtime: str | None = None) -> str:
+        """An object under the feed's prefix; returns its key."""
+        key = self.bucket.folder(self.feeds[feed]) + name
+        self.bucket.client.put_object(
+            Bucket=self.bucket.name, Key=key, Body=body, Metadata={"mtime": mtime} if mtime else {}
+        )
+        return key
+
+    def load(self, feed: str = "customers", *, objects: int = 500, size: int = 1 << 30, batches: int | None = None) -> Loaded:
+        return staging.load_new(
+            self.feeds[feed], self.bucket, self.warehouse, self.settings.spool, objects=objects, size=size, batches=batches
+        )
+
+    def build(self, *arguments: str) -> list[str]:
+        with self.warehouse.writing("test") as session:
+            staging.prepare_tables(session, list(self.feeds.values()))
+        return dbt_build(self.warehouse, self.project, *arguments)
+
+    def sync(self, feed: str = "customers", **limits: int) -> Loaded:
+        """Load and build, tests included."""
+        loaded = self.load(feed, **limits)
+        self.build()
+        return loaded
+
+    def rows(self, sql: str) -> list[Row]:
+        with self.warehouse.reading() as session:
+            return session.rows(sql)
+
+    def dicts(self, sql: str) -> list[dict[str, Any]]:
+        with self.warehouse.reading() as session:
+            names, rows = session.result(sql)
+            return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def digest(self, entity: str = "customer") -> dict[str, str]:
+        """One hash per public table of the entity, over its ordered rows."""
+        tables = (entity, f"{entity}_history", f"{entity}_ties")
+        return {table: digest(self.rows(f"select * from core.{table}")) for table in tables}
+
+
+def digest(rows: Sequence[Row]) -> str:
+    return hashlib.sha256("\n".join(sorted(repr(row) for row in rows)).encode()).hexdigest()
