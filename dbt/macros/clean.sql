@@ -6,7 +6,7 @@
 {#- ISO (with - or /), or MM/DD/YYYY where the two numbers cannot be swapped; null where it is neither. -#}
 {% macro parsed_date(text) -%}
   case
-    when {{ matches(text, '[0-9]{4}([-/])[0-9]{2}[-/][0-9]{2}') }} then {{ try_typed("replace(" ~ text ~ ", '/', '-')", 'date') }}
+    when {{ matches(text, '[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{4}/[0-9]{2}/[0-9]{2}') }} then {{ try_typed("replace(" ~ text ~ ", '/', '-')", 'date') }}
     when {{ matches(text, '[0-9]{2}/[0-9]{2}/[0-9]{4}') }}
       and (substr({{ text }}, 4, 2) > '12' or substr({{ text }}, 1, 2) = substr({{ text }}, 4, 2))
     then {{ try_typed("substr(" ~ text ~ ", 7, 4) || '-' || substr(" ~ text ~ ", 1, 2) || '-' || substr(" ~ text ~ ", 4, 2)", 'date') }}
@@ -14,7 +14,7 @@
 {%- endmacro %}
 
 {% macro timestamp_pattern() -%}
-[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)? ?([Zz]|[+-][0-9]{2}:?[0-9]{2})?)?
+[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)? ?([Zz]|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?)?
 {%- endmacro %}
 
 {#- The wall clock reading of an ISO timestamp or date, its fraction cut to microseconds, its offset left aside. -#}

@@ -383,14 +383,14 @@ ARGUMENTS = ["customers", "--customers", "120", "--rows-per-file", "60", "--seed
 def test_the_command_writes_a_run_into_a_folder_with_its_times(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command.main([*ARGUMENTS, "--out", str(tmp_path), "--faults", "--late", "0"]) == 0
-    expected = {each.name: each for each in run(replace(MIX, late=0))}
+    assert command.main([*ARGUMENTS, "--out", str(tmp_path), "--faults", "--renamed-files", "0"]) == 0
+    expected = {each.name: each for each in run(replace(MIX, renamed_files=0))}
     files = {str(path.relative_to(tmp_path)): path for path in tmp_path.rglob("*") if path.is_file()}
     assert {name: path.read_bytes() for name, path in files.items()} == {n: e.body for n, e in expected.items()}
     name = "customers/customer_20260101010000.csv"
     assert files[name].stat().st_mtime == datetime.fromisoformat("2026-01-01T01:00:00+00:00").timestamp()
     printed = capsys.readouterr()
-    assert printed.out.startswith(f"sent {len(run(replace(MIX, late=0)))} files, ")
+    assert printed.out.startswith(f"sent {len(run(replace(MIX, renamed_files=0)))} files, ")
     assert printed.err == ""  # progress is for terminals
 
 
