@@ -195,6 +195,7 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
     entity = field.take("entity", str, None)
     kind = field.choice("kind", KINDS, "upsert")
     overwrite = field.choice("overwrite", OVERWRITES, None)
+    field.texts("nulls", ())  # texts that mean null, read by the dbt macros
     delimiter = field.take("delimiter", str, ",")
     if len(delimiter) != 1:
         raise DeclarationError(f"{where}: delimiter: '{delimiter}' is not one character")

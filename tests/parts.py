@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,6 +119,15 @@ class Platform:
         """One hash per public table of the entity, over its ordered rows."""
         tables = (entity, f"{entity}_history", f"{entity}_ties")
         return {table: digest(self.rows(f"select * from core.{table}")) for table in tables}
+
+
+def project_with(folder: Path, files: dict[str, str]) -> Path:
+    """A copy of the dbt project with further files {path below it: text}."""
+    project = folder / "dbt"
+    shutil.copytree(PROJECT / "dbt", project)
+    for name, text in files.items():
+        (project / name).write_text(text)
+    return project
 
 
 def digest(rows: Sequence[Row]) -> str:

@@ -96,7 +96,7 @@ select * from final
     coalesce(replays.decided_at, s._loaded_at) as known_at,
     ledger.event_time as object_time,
     {%- for name, column in stated.items() %}
-    {{ trimmed('s.' ~ column) if column else 'cast(null as varchar)' }} as {{ name }},
+    {{ received_text(feed, 's.' ~ column) if column else 'cast(null as varchar)' }} as {{ name }},
     {%- endfor %}
     {{ json_text(as_received) }} as raw
   from {{ feed.relation }} as s
@@ -112,6 +112,16 @@ select * from final
     and s._row = replays._row
   where coalesce(replays.batch, s._batch) in (select batch from {{ new_batches() }})
 {% endmacro %}
+
+{#- A received text, trimmed; null where it is one of the texts that the feed declares to mean null. -#}
+{% macro received_text(feed, column) -%}
+  {%- set nulls = feed.feed.get('nulls') or [] -%}
+  {%- if nulls -%}
+    case when {{ trimmed(column) }} in ('{{ nulls | map('replace', "'", "''") | join("', '") }}') then null else {{ trimmed(column) }} end
+  {%- else -%}
+    {{ trimmed(column) }}
+  {%- endif -%}
+{%- endmacro %}
 
 {#- Beside the text: its typed value, null where it has none. -#}
 {% macro parsed_rows(entity, feed) %}
