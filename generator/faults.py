@@ -76,7 +76,7 @@ class FilePlan:
 
 
 def plan_files(faults: Faults, files: int, seed: int) -> FilePlan:
-    """Chooses the files, for each fault with random numbers of its own. The last one is never late: nothing follows it."""
+    """Chooses the files, for each fault with random numbers of its own. The last is never late: nothing follows it."""
     broken = _some(range(files), faults.broken_files, Random(f"broken {seed}"))
     first_kind = Random(f"broken kind {seed}").randrange(len(_FILE_KINDS))
     sound = sorted(set(range(files)) - set(broken))

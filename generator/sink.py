@@ -1,4 +1,4 @@
-"""Where generated objects go: a folder, or a bucket on S3 as boto3's own settings describe it (AWS_ENDPOINT_URL, ...)."""
+"""Where generated objects go: a folder, or S3 as boto3's own settings describe it (AWS_ENDPOINT_URL, ...)."""
 
 from __future__ import annotations
 

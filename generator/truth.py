@@ -278,7 +278,7 @@ CUSTOMERS = Entity(
 
 @dataclass(frozen=True)
 class Account:
-    """What became of the rows of an object, or of several. Which copy is the duplicate depends on arrival, sums do not."""
+    """What became of the rows of one or more objects. Which copy is the duplicate depends on arrival; sums do not."""
 
     received: int = 0
     accepted: int = 0
@@ -330,8 +330,8 @@ def truth_of_objects(
 ) -> ObjectsTruth:
     """What customer objects (name to bytes, in order of arrival) must come to.
 
-    `refused` names the records that no reader can take (ordinal from 1, one line each), `unreadable` the objects without
-    records. Records that read well but state no key, time, operation or date that counts are found here.
+    `refused` names the records that no reader can take (ordinal from 1, one line each), `unreadable` the objects
+    without records. Records that read well but state no key, time, operation or date that counts are found here.
     """
     refusals: dict[str, dict[int, str]] = {}
     accounts: dict[str, Account] = {}

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +111,28 @@ class Platform:
         with self.warehouse.reading() as session:
             return session.rows(sql)
 
-    def dicts(self, sql: str) -> list[dict[str, Any]]:
+    def table(self, name: str, where: str = "true") -> list[dict[str, Any]]:
+        """Every row of `schema.table`. Times travel as text: fakesnow hands out a null time among others as 1970."""
+        schema, table = name.split(".")
         with self.warehouse.reading() as session:
-            names, rows = session.result(sql)
-            return [dict(zip(names, row, strict=True)) for row in rows]
+            columns = session.rows(
+                "select lower(column_name), lower(data_type) like 'timestamp%' from information_schema.columns "
+                f"where lower(table_schema) = '{schema}' and lower(table_name) = '{table}' order by ordinal_position"
+            )
+            shown = ", ".join(f"cast({c} as varchar)" if is_time else c for c, is_time in columns)
+            found = session.rows(f"select {shown} from {name} where {where}")
+        return [
+            {
+                column: datetime.fromisoformat(value) if is_time and value is not None else value
+                for (column, is_time), value in zip(columns, row, strict=True)
+            }
+            for row in found
+        ]
 
     def digest(self, entity: str = "customer") -> dict[str, str]:
         """One hash per public table of the entity, over its ordered rows."""
         tables = (entity, f"{entity}_history", f"{entity}_ties")
-        return {table: digest(self.rows(f"select * from core.{table}")) for table in tables}
+        return {table: digest([tuple(row.values()) for row in self.table(f"core.{table}")]) for table in tables}
 
 
 def project_with(folder: Path, files: dict[str, str]) -> Path:

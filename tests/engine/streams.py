@@ -6,6 +6,7 @@ at any moment the tables can be held against `generator.truth`.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -137,10 +138,8 @@ def _plain(value: Any) -> Any:
 def assert_equals_truth(platform: Platform, truth: Truth, entity: Entity = CUSTOMERS, name: str = "customer") -> None:
     """Current, history, ties and the events of the log are what the oracle says, row for row."""
     for table, rows in ((name, truth.current), (f"{name}_history", truth.history), (f"{name}_ties", truth.ties)):
-        found = platform.dicts(f"select * from core.{table}")
+        found = platform.table(f"core.{table}")
         if table.endswith("_ties"):
-            import json
-
             found = [row | {"losers": tuple(json.loads(row["losers"]))} for row in found]
             rows = [row | {"losers": tuple(row["losers"])} for row in rows]
         assert len(found) == len(rows), f"core.{table} has {len(found)} rows, the oracle {len(rows)}"

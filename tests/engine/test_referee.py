@@ -147,7 +147,7 @@ def _allowed(value: Any) -> set[str | None]:
 
 def assert_case(platform: Platform, case: Case, rows: list[dict[str, Any]]) -> None:
     table = "core.referee_history" if case.case["scd_type"] == 2 else "core.referee"
-    found = platform.dicts(f"select * from {table} where case_id = '{case.id}'")
+    found = platform.table(table, f"case_id = '{case.id}'")
     expected = case.expected(rows)
     assert len(found) == len(expected), f"{case.id}: {found} instead of {expected}"
     for want in expected:

@@ -296,7 +296,7 @@ def test_a_share_of_files_hits_at_least_one() -> None:
 SHARES = st.sampled_from([0.0, 0.05, 0.5, 1.0])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.fixed_dictionaries({each.name: SHARES for each in fields(Faults)}),
     st.integers(0, 3),

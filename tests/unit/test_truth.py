@@ -381,7 +381,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(EVENTS, st.randoms(use_true_random=False), st.sampled_from([PERSON, EVERY_VERSION]))
 def test_order_and_duplication_never_change_the_tables(events: list[Event], random: Any, entity: Entity) -> None:
     again = [*events, *random.choices(events, k=len(events) // 2)] if events else []
@@ -389,7 +389,7 @@ def test_order_and_duplication_never_change_the_tables(events: list[Event], rand
     assert fold(entity, again) == fold(entity, events)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(EVENTS)
 def test_history_answers_every_instant_like_the_last_event_up_to_it(events: list[Event]) -> None:
     full = [replace(event, partial=False) for event in events]
@@ -408,7 +408,7 @@ def test_history_answers_every_instant_like_the_last_event_up_to_it(events: list
             assert [row["city"] for row in versions] == holds
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(EVENTS, st.sampled_from([PERSON, EVERY_VERSION]))
 def test_versions_of_a_key_never_overlap_nor_repeat(events: list[Event], entity: Entity) -> None:
     truth = fold(entity, events)
