@@ -74,9 +74,7 @@ def schedules(sync: dg.UnresolvedAssetJobDefinition) -> list[dg.ScheduleDefiniti
 def freshness(hours: Mapping[dg.AssetKey, float | None]) -> dict[dg.AssetKey, dg.FreshnessPolicy]:
     """A policy per asset that has a bound: it warns at the bound and fails at twice that."""
     return {
-        key: dg.FreshnessPolicy.time_window(
-            fail_window=timedelta(hours=2 * bound), warn_window=timedelta(hours=bound)
-        )
+        key: dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=2 * bound), warn_window=timedelta(hours=bound))
         for key, bound in hours.items()
         if bound is not None
     }

@@ -64,7 +64,9 @@ def land(options: argparse.Namespace, settings: Settings) -> int:
         for number, file in enumerate(files, 1):
             print(*bucket.put(feed, file), flush=True)
             if sys.stderr.isatty() and len(files) > 1:
-                print(f"\r{number} of {len(files)}", end="" if number < len(files) else "\n", file=sys.stderr, flush=True)
+                print(
+                    f"\r{number} of {len(files)}", end="" if number < len(files) else "\n", file=sys.stderr, flush=True
+                )
     return DONE
 
 
@@ -185,7 +187,11 @@ def quarantine(options: argparse.Namespace, settings: Settings) -> int:
 def _generator(settings: Settings, endpoint: str) -> subprocess.Popen[bytes]:
     environment = os.environ | {"AWS_ENDPOINT_URL": endpoint}
     if not settings.s3_endpoint:
-        environment |= {"AWS_ACCESS_KEY_ID": "embedded", "AWS_SECRET_ACCESS_KEY": "embedded", "AWS_DEFAULT_REGION": "us-east-1"}
+        environment |= {
+            "AWS_ACCESS_KEY_ID": local.EMBEDDED["aws_access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": local.EMBEDDED["aws_secret_access_key"],
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
     return subprocess.Popen(
         [sys.executable, "-m", "generator", "customers", "--customers", "1000", "--days", "1", "--interval", "150",
          "--rows-per-file", "500", "--faults", "--rate", "0.1", "--out", f"s3://{settings.bucket}/{settings.prefix}"],

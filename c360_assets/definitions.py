@@ -44,7 +44,9 @@ def build_defs(
         for f in feeds.values()
     ]
     registers = [
-        dg.AssetSpec(["staging", name], deps=[load.key for load in loads], group_name="staging", kinds={warehouse.target})
+        dg.AssetSpec(
+            ["staging", name], deps=[load.key for load in loads], group_name="staging", kinds={warehouse.target}
+        )
         for name in ("object_ledger", "refused_rows", "quarantine_decisions")
     ]
     jobs = {name: automation.feed_job(name) for name in feeds}

@@ -36,7 +36,7 @@ class EventTime:
     zone: str = "UTC"
 
     def in_name(self, key: str) -> datetime | None:
-        """The instant that the object's name states, in UTC without zone; None where it states none or an unclear one."""
+        """The instant that the object's name states, UTC without zone; None where it states none or an unclear one."""
         found = self.name.search(key.rsplit("/", 1)[-1]) if self.name else None
         if not found:
             return None
@@ -81,7 +81,7 @@ class Feed:
         return self.columns == ("payload",)
 
     def replaces(self, key: str) -> bool:
-        """Does a new version of the object take the place of the one before? If undeclared: where the name gives the time."""
+        """Does a new version of the object replace the one before? If undeclared: where the name gives the time."""
         if self.overwrite:
             return self.overwrite == "replace"
         return self.event_time.in_name(key) is not None
@@ -229,9 +229,13 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
     named |= {f"required: {column}": column for column in required}
     for what, column in named.items():
         if column is not None and column not in columns:
-            raise DeclarationError(f"{where}: {what}: column '{column}' is not declared; there are: {', '.join(columns)}")
+            raise DeclarationError(
+                f"{where}: {what}: column '{column}' is not declared; there are: {', '.join(columns)}"
+            )
     if entity and not (event_time.column or event_time.name or event_time.file_time):
-        raise DeclarationError(f"{where}: event_time: give column, name or file_time; an event without a time has no place")
+        raise DeclarationError(
+            f"{where}: event_time: give column, name or file_time; an event without a time has no place"
+        )
     return Feed(
         name=name,
         description=str(table.get("description") or ""),

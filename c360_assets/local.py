@@ -1,7 +1,7 @@
 """Local: the parts that run beside the platform on one machine, and what a dead process left behind.
 
-Belongs here: the embedded S3 (start, stop, health), the Dagster instance of a home, runs and spool folders whose process
-is gone.
+Belongs here: the embedded S3 (start, stop, health), the Dagster instance of a home, runs and spool folders whose
+process is gone.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psutil
 from dagster_aws.s3 import S3Resource
 
 from c360_assets.landing import Bucket, LandingError
+from c360_assets.processes import PID_TAG, is_alive, is_dead, started_at
 from c360_assets.settings import PROJECT, Settings
 
-PID_TAG, BORN_TAG = "c360/pid", "c360/pid_started"
+EMBEDDED: Any = {"aws_access_key_id": "embedded", "aws_secret_access_key": "embedded"}
 _SERVICES = "s3,sqs,kinesis,firehose,events"
 
 
@@ -39,7 +41,8 @@ def s3_endpoint(home: Path) -> str:
     endpoint = running_s3(home)
     if endpoint is None:
         raise LandingError(
-            f"no S3 answers for {home}: start it with `c360 up`, or set AWS_ENDPOINT_URL (any c360 command starts it for itself)"
+            f"no S3 answers for {home}: start it with `c360 up`, or set AWS_ENDPOINT_URL "
+            "(a c360 command starts one for itself)"
         )
     return endpoint
 
@@ -60,16 +63,13 @@ def landing_bucket(settings: Settings) -> Bucket:
         s3 = S3Resource(endpoint_url=settings.s3_endpoint, max_attempts=5)
     else:
         # It checks no secret, but boto3 sends nothing without one.
-        s3 = S3Resource(
-            endpoint_url=s3_endpoint(settings.home), max_attempts=5, region_name="us-east-1",
-            aws_access_key_id="embedded", aws_secret_access_key="embedded",
-        )  # fmt: skip
+        s3 = S3Resource(endpoint_url=s3_endpoint(settings.home), max_attempts=5, region_name="us-east-1", **EMBEDDED)
     return Bucket(s3.get_client(), settings.bucket, settings.prefix)
 
 
 @contextmanager
 def embedded_s3(settings: Settings) -> Iterator[str]:
-    """An S3 for this home: the one that runs, else one on a free port that is stopped at the end. Yields its endpoint."""
+    """Yields the endpoint of this home's S3: the one that runs, else one on a free port, stopped at the end."""
     if settings.s3_endpoint:
         yield settings.s3_endpoint
         return
@@ -134,25 +134,6 @@ def stop(process: subprocess.Popen[bytes], patience: float = 5.0) -> None:
             process.wait()
 
 
-def is_alive(pid: int, started: float) -> bool:
-    """Does the very process run that had this pid when it started then? Pids are used again."""
-    return abs(started_at(pid) - started) < 1.0
-
-
-def started_at(pid: int) -> float:
-    """Seconds since the epoch; 0 if there is no such process, or a dead one that nobody has waited for."""
-    try:
-        process = psutil.Process(pid)
-        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except psutil.NoSuchProcess:
-        return 0.0
-
-
-def process_tags() -> dict[str, str]:
-    """Run tags that say which process runs it."""
-    return {PID_TAG: str(os.getpid()), BORN_TAG: str(started_at(os.getpid()))}
-
-
 @contextmanager
 def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of this home, with what dead processes left cleared away."""
@@ -178,12 +159,10 @@ def reap(instance: dg.DagsterInstance, spool: Path, *, alone: bool = False) -> l
     ended = []
     unfinished = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
-        if PID_TAG in run.tags:
-            dead = not is_alive(int(run.tags[PID_TAG]), float(run.tags[BORN_TAG]))
-        else:
-            dead = alone
-        if dead:
-            instance.report_run_failed(run, "The process of this run is gone. What it left is finished by the next run.")
+        if is_dead(run.tags) or (alone and PID_TAG not in run.tags):
+            instance.report_run_failed(
+                run, "The process of this run is gone. What it left is finished by the next run."
+            )
             ended.append(run.run_id)
     # Also of runs that were reported before their slots were freed.
     storage = instance.event_log_storage

@@ -1,7 +1,7 @@
 """Output: results as csv, json or a table, with one text for each value whatever the engine.
 
-Ids are text; timestamps `YYYY-MM-DDTHH:MM:SS[.ffffff]Z`, dates `YYYY-MM-DD`, decimals plain, booleans true/false; null is
-empty in CSV.
+Ids are text; timestamps `YYYY-MM-DDTHH:MM:SS[.ffffff]Z`, dates `YYYY-MM-DD`, decimals plain, booleans true/false;
+null is empty in CSV.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 
 import dagster as dg
 
-from c360_assets import automation, local
+from c360_assets import automation
 from c360_assets.cli import BLOCKED, DONE, ERROR
 from c360_assets.definitions import build_defs
+from c360_assets.processes import process_tags
 from c360_assets.settings import Settings
 from c360_assets.warehouse import open_warehouse
 
@@ -24,7 +25,7 @@ def sync(settings: Settings, instance: dg.DagsterInstance, *, rebuild: bool, say
         result = defs.resolve_job_def(automation.SYNC).execute_in_process(
             instance=instance,
             raise_on_error=False,
-            tags=local.process_tags(),
+            tags=process_tags(),
             run_config={"ops": {"dbt_build": {"config": {"rebuild": rebuild}}}, "loggers": {"console": {}}},
         )
     for event in result.get_asset_materialization_events():

@@ -48,10 +48,9 @@ HELD_ROWS = 200_000
 GONE, MOVED = "gone", "moved"
 
 
-
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one object: its ledger row and its refused records. `status` is gone if it was not there any more."""
+    """What became of one object: its ledger row and its refused records."""
 
     listed: Listed
     status: str
@@ -118,7 +117,11 @@ def _read_object(feed: Feed, listed: Listed, fetched: _Fetched, spooled: Spool) 
     if fetched.status != "loaded":
         return Outcome(listed, fetched.status)
     if listed.size == 0:
-        return Outcome(listed, "empty", feed.event_time.of_object(listed.key, frozenset(), fetched.file_time or listed.last_modified))
+        return Outcome(
+            listed,
+            "empty",
+            feed.event_time.of_object(listed.key, frozenset(), fetched.file_time or listed.last_modified),
+        )
     format = format_of(listed.key) or (feed.formats[0] if len(feed.formats) == 1 else None)
     if format not in feed.formats:
         return _unreadable(listed, "unknown_format")
@@ -149,9 +152,7 @@ def spooled_object(
 class Spool:
     """Rows on their way to the warehouse, as Parquet files: small objects share one, a large object has its own."""
 
-    def __init__(
-        self, folder: Path, feed: Feed, batch: str, now: datetime, only: set[int] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, feed: Feed, batch: str, now: datetime, only: set[int] | None = None) -> None:
         self.names = [*feed.columns, *(n for n in LINEAGE if n != "_superseded_at")]
         self.unknown: set[str] = set()
         self.missing: set[str] = set()

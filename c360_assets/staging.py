@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from c360_assets import landing
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket
+from c360_assets.processes import sign_run
 from c360_assets.spool import GONE, LINEAGE, MOVED, Outcome, Spool, read_all, spool_folder
 from c360_assets.warehouse import INTEGER, TEXT, TIMESTAMP, Session, Warehouse, may_pass
 
@@ -153,7 +154,7 @@ def load_new(
             if outcomes and _write(feed, outcomes, spooled, warehouse, batch, now):
                 loaded = _summary(outcomes, spooled)
                 total.add(loaded)
-                say(f"{feed.name}: batch {batch}: {loaded.objects} objects, {loaded.rows} rows, {loaded.refused} refused")
+                say(f"{feed.name}: {loaded.objects} objects, {loaded.rows} rows, {loaded.refused} refused")
     return total
 
 
@@ -182,7 +183,17 @@ def write_registers(session: Session, feed: Feed, outcomes: Sequence[Outcome], b
         for o in outcomes for r in o.refused
     ]  # fmt: skip
     ledger = [
-        (feed.name, o.listed.key, o.listed.etag, o.listed.size, o.listed.last_modified, o.event_time, o.status, batch, now)
+        (
+            feed.name,
+            o.listed.key,
+            o.listed.etag,
+            o.listed.size,
+            o.listed.last_modified,
+            o.event_time,
+            o.status,
+            batch,
+            now,
+        )
         for o in outcomes
     ]
     insert(session, "staging.refused_rows", REFUSED, refused)
@@ -190,14 +201,14 @@ def write_registers(session: Session, feed: Feed, outcomes: Sequence[Outcome], b
 
 
 def _supersede(session: Session, feed: Feed, outcomes: Sequence[Outcome], now: datetime) -> None:
-    """Former versions of the keys that come anew, where the newest version counts. One that cannot be read replaces nothing."""
+    """Former versions of the keys that come anew, where the newest counts. One that cannot be read replaces nothing."""
     keys = [o.listed.key for o in outcomes if o.status in ("loaded", "empty") and feed.replaces(o.listed.key)]
     for start in range(0, len(keys), 500):
         some = keys[start : start + 500]
         places = ", ".join("?" * len(some))
         former = session.rows(
-            f"select distinct key from staging.object_ledger where feed = ? and status in ('loaded', 'empty', 'unreadable') "
-            f"and key in ({places})",
+            "select distinct key from staging.object_ledger where feed = ? "
+            f"and status in ('loaded', 'empty', 'unreadable') and key in ({places})",
             [feed.name, *some],
         )
         if not former:
@@ -214,7 +225,8 @@ def _supersede(session: Session, feed: Feed, outcomes: Sequence[Outcome], now: d
             [now, *again],
         )
         session.execute(
-            f"update staging.refused_rows set _superseded_at = ? where feed = ? and _superseded_at is null and _key in ({places})",
+            "update staging.refused_rows set _superseded_at = ? where feed = ? "
+            f"and _superseded_at is null and _key in ({places})",
             [now, feed.name, *again],
         )
 
@@ -273,11 +285,13 @@ def staging_asset(
         metadata={
             "dagster/table_name": f"staging.{feed.name}",
             "dagster/column_schema": dg.TableSchema(
-                [dg.TableColumn(c, "varchar") for c in feed.columns] + [dg.TableColumn(n, kind) for n, kind in LINEAGE.items()]
+                [dg.TableColumn(c, "varchar") for c in feed.columns]
+                + [dg.TableColumn(n, kind) for n, kind in LINEAGE.items()]
             ),
         },
     )
     def load(context: dg.AssetExecutionContext, config: StagingConfig) -> dg.MaterializeResult[None]:
+        sign_run(context)
         try:
             loaded = load_new(
                 feed, bucket(), warehouse, spool,

@@ -96,7 +96,9 @@ def write_status(status: Status, form: str) -> None:
     print(f"\n{len(passed)} of {len(status.checks)} checks passed")
     rest = [c for c in status.checks if c.status != "passed"]
     if rest:
-        output.write(["asset", "check", "status", "at"], [(c.asset, c.check, c.status, c.at) for c in rest], "table", sys.stdout)
+        output.write(
+            ["asset", "check", "status", "at"], [(c.asset, c.check, c.status, c.at) for c in rest], "table", sys.stdout
+        )
 
 
 _NOTHING: dict[str, Any] = {
@@ -137,9 +139,7 @@ def _counts(session: Session) -> dict[str, dict[str, Any]]:
         """
     )
     names = list(_NOTHING)
-    return {
-        str(feed): dict(zip(names, [*(int(v) for v in counts), last], strict=True)) for feed, *counts, last in rows
-    }
+    return {str(feed): dict(zip(names, [*(int(v) for v in counts), last], strict=True)) for feed, *counts, last in rows}
 
 
 def _check(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> CheckStatus:

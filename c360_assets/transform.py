@@ -19,6 +19,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
 
 from c360_assets.feeds import Feed
+from c360_assets.processes import sign_run
 from c360_assets.settings import ProjectError
 from c360_assets.warehouse import Session, Warehouse, may_pass
 
@@ -31,7 +32,7 @@ def prepare_manifest(project: Path, home: Path, warehouse: Warehouse) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     manifest = home / warehouse.target / "manifest.json"
     stamp = manifest.with_name("fingerprint")
-    with open(home / "parsing.lock", "w") as lock:
+    with (home / "parsing.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         fingerprint = _fingerprint(project)
         if manifest.exists() and stamp.exists() and stamp.read_text() == fingerprint:
@@ -50,7 +51,7 @@ def prepare_manifest(project: Path, home: Path, warehouse: Warehouse) -> Path:
 
 
 class LayerTranslator(DagsterDbtTranslator):
-    """Schema is layer is group is the first part of the asset key. Feeds that macros find in the graph become parents."""
+    """Schema is layer is group is the first part of the key. Feeds that macros find in the graph become parents."""
 
     def __init__(self, feeds: Mapping[str, Feed]) -> None:
         super().__init__(DagsterDbtTranslatorSettings(enable_asset_checks=True, enable_source_tests_as_checks=True))
@@ -62,9 +63,7 @@ class LayerTranslator(DagsterDbtTranslator):
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
         return str(dbt_resource_props["schema"])
 
-    def get_asset_spec(
-        self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
-    ) -> dg.AssetSpec:
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
         spec = super().get_asset_spec(manifest, unique_id, project)
         if not unique_id.startswith("model."):
             return spec
@@ -114,16 +113,19 @@ def transform_assets(
         name="dbt_build",
     )
     def build(context: dg.AssetExecutionContext, config: BuildConfig) -> Iterator[Any]:
+        sign_run(context)
         with warehouse.writing("preparing staging") as session:
             prepare(session)
         arguments = ["build", "--full-refresh"] if config.rebuild else ["build"]
         events: list[Any] = []
         failure: Exception | None = None
         with warehouse.held("dbt build"), _environment(warehouse.dbt_environment()):
-            invocation = dbt.cli(arguments, context=context, target_path=manifest.parent / "runs" / context.run.run_id[:8])
+            invocation = dbt.cli(
+                arguments, context=context, target_path=manifest.parent / "runs" / context.run.run_id[:8]
+            )
             try:
                 events.extend(invocation.stream())
-            except Exception as error:  # what was built before the failure is reported first, then it is raised
+            except Exception as error:  # noqa: BLE001 - what was built before it is reported first, then it is raised
                 failure = error
         with warehouse.reading() as session:
             yield from (_described(event, session, read) for event in events)
@@ -161,7 +163,8 @@ def _described(event: Any, session: Session, manifest: Mapping[str, Any]) -> Any
 def _column_schema(session: Session, node: Mapping[str, Any]) -> Any:
     described = session.rows(
         "select lower(column_name), lower(data_type) from information_schema.columns "
-        f"where lower(table_schema) = '{node['schema']}' and lower(table_name) = '{node['alias']}' order by ordinal_position"
+        f"where lower(table_schema) = '{node['schema']}' and lower(table_name) = '{node['alias']}' "
+        "order by ordinal_position"
     )
     descriptions = {name: column.get("description") or None for name, column in node["columns"].items()}
     return dg.MetadataValue.table_schema(

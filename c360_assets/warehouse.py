@@ -50,7 +50,7 @@ class Session(Protocol):
         ...
 
     def ensure(self, table: str, columns: Mapping[str, str]) -> None:
-        """Makes `schema.table` with the columns {name: type of ours}, or adds those that it lacks. DDL: not in a transaction."""
+        """Makes `schema.table` with the columns {name: type of ours}, or adds what it lacks. Not in a transaction."""
         ...
 
     def put(self, files: Sequence[Path]) -> str:
@@ -145,7 +145,7 @@ class DuckDBWarehouse:
     @contextmanager
     def _locked(self, mode: int, purpose: str, until: float) -> Iterator[None]:
         self._lock.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._lock, "a+") as lock:
+        with self._lock.open("a+") as lock:
             self._wait(lambda: fcntl.flock(lock, mode | fcntl.LOCK_NB), BlockingIOError, until)
             if mode == fcntl.LOCK_EX:
                 lock.seek(0)

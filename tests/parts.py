@@ -14,7 +14,7 @@ from typing import Any
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
 
-from c360_assets import staging, transform
+from c360_assets import staging
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import Bucket
 from c360_assets.settings import PROJECT, Settings
@@ -91,9 +91,17 @@ class Platform:
         )
         return key
 
-    def load(self, feed: str = "customers", *, objects: int = 500, size: int = 1 << 30, batches: int | None = None) -> Loaded:
+    def load(
+        self, feed: str = "customers", *, objects: int = 500, size: int = 1 << 30, batches: int | None = None
+    ) -> Loaded:
         return staging.load_new(
-            self.feeds[feed], self.bucket, self.warehouse, self.settings.spool, objects=objects, size=size, batches=batches
+            self.feeds[feed],
+            self.bucket,
+            self.warehouse,
+            self.settings.spool,
+            objects=objects,
+            size=size,
+            batches=batches,
         )
 
     def build(self, *arguments: str) -> list[str]:

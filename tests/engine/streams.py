@@ -58,7 +58,8 @@ class Stage:
                 if replacing:
                     replacing.superseded = True
                     session.execute(
-                        "update staging.object_ledger set status = 'superseded' where key = ? and status = 'loaded'", [key]
+                        "update staging.object_ledger set status = 'superseded' where key = ? and status = 'loaded'",
+                        [key],
                     )
                     session.execute("update staging.customers set _superseded_at = ? where _key = ?", [now, key])
                 laid.append(Laid(key, f"etag-{self.count}", list(events)))
@@ -68,7 +69,18 @@ class Stage:
 
     def _write(self, session: Session, laid: Laid, batch: str, now: datetime) -> None:
         attributes = CUSTOMERS.attributes
-        columns = ["customer_id", *attributes, "updated_at", "op", "source_position", "_key", "_etag", "_row", "_loaded_at", "_batch"]
+        columns = [
+            "customer_id",
+            *attributes,
+            "updated_at",
+            "op",
+            "source_position",
+            "_key",
+            "_etag",
+            "_row",
+            "_loaded_at",
+            "_batch",
+        ]
         rows: list[tuple[Any, ...]] = []
         for number, event in enumerate(laid.events, 1):
             image = [event.values.get(name) for name in attributes]
@@ -144,7 +156,9 @@ def assert_equals_truth(platform: Platform, truth: Truth, entity: Entity = CUSTO
             rows = [row | {"losers": tuple(row["losers"])} for row in rows]
         assert len(found) == len(rows), f"core.{table} has {len(found)} rows, the oracle {len(rows)}"
         surplus, missing = expected(found) - expected(rows), expected(rows) - expected(found)
-        assert not surplus and not missing, f"core.{table}: surplus {sorted(map(str, surplus))[:3]}, missing {sorted(map(str, missing))[:3]}"
+        assert not surplus and not missing, (
+            f"core.{table}: surplus {sorted(map(str, surplus))[:3]}, missing {sorted(map(str, missing))[:3]}"
+        )
     log = platform.rows(f"select {', '.join(entity.key)}, event_time, op, content from core.{name}_log")
     told = [tuple(row[c] for c in (*entity.key, "event_time", "op", "content")) for row in truth.log]
     assert sorted(log) == sorted(told)

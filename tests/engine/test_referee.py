@@ -66,7 +66,8 @@ def entity_files(name: str) -> dict[str, str]:
     names = ("clean/customer_rows", "clean/customer_events", "clean/customer_accepted", "core/customer_log",
              "core/customer", "core/customer_history", "core/customer_ties")  # fmt: skip
     return {
-        f"models/{n.replace('customer', name)}.sql": (models / f"{n}.sql").read_text().replace("customer", name) for n in names
+        f"models/{n.replace('customer', name)}.sql": (models / f"{n}.sql").read_text().replace("customer", name)
+        for n in names
     }
 
 
@@ -82,8 +83,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def cases(shared: Path) -> Iterator[dict[str, Any]]:
     for name in ("spark_autocdc_scd2", "databricks_docs_cdc"):
-        for case in json.loads((shared / "referee" / f"{name}.json").read_text())["cases"]:
-            yield case
+        yield from json.loads((shared / "referee" / f"{name}.json").read_text())["cases"]
 
 
 def instant(seq: int | None) -> datetime | None:
@@ -132,7 +132,11 @@ class Case:
         return [
             self.key(row)
             | {ours: _allowed(row.get(theirs)) for theirs, ours in self.names.items()}
-            | ({"valid_from": instant(row["start"]), "valid_to": instant(row["end"])} if self.case["scd_type"] == 2 else {})
+            | (
+                {"valid_from": instant(row["start"]), "valid_to": instant(row["end"])}
+                if self.case["scd_type"] == 2
+                else {}
+            )
             for row in rows
         ]
 
@@ -185,7 +189,9 @@ def test_every_case_of_the_referees_holds(
         platform.build(*selection)
         for case in all_cases:
             after = case.case["expected_after_batch"].get(
-                str(case.case["batches"][number - case.first]["batch_id"]) if case.first <= number < len(case.batches) else ""
+                str(case.case["batches"][number - case.first]["batch_id"])
+                if case.first <= number < len(case.batches)
+                else ""
             )
             if after is not None:
                 assert_case(platform, case, after)

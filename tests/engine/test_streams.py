@@ -83,4 +83,6 @@ def test_replays_of_whole_batches_change_nothing(tmp_path: Path, bucket: Bucket)
     stage.lay([chance.sample(objects[0], len(objects[0]))])
     stage.platform.build()
     assert stage.platform.digest() == before
-    assert stage.platform.rows("select sum(duplicates) > 0, sum(received) = sum(accepted + duplicates) from clean.accounting") == [(True, True)]
+    assert stage.platform.rows(
+        "select sum(duplicates) > 0, sum(received) = sum(accepted + duplicates) from clean.accounting"
+    ) == [(True, True)]

@@ -19,7 +19,7 @@ import pytest
 
 from c360_assets import staging
 from c360_assets.feeds import Feed
-from c360_assets.landing import Bucket, Listed, known_etags
+from c360_assets.landing import Bucket, Listed
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.warehouse import DuckDBWarehouse, Session
 from tests.parts import Platform, Row, digest
@@ -79,7 +79,9 @@ class Story:
         loaded = self.platform.load()
         self.platform.build(*arguments)
         noted = Round(objects=loaded.objects)
-        for key, status, batch in self.platform.rows("select key, status, batch from staging.object_ledger order by batch"):
+        for key, status, batch in self.platform.rows(
+            "select key, status, batch from staging.object_ledger order by batch"
+        ):
             noted.statuses.setdefault(name_of(key), []).append(status)
             noted.batches.setdefault(name_of(key), []).append(batch)
         for key, tag, *counts in self.platform.rows(
@@ -87,7 +89,9 @@ class Story:
         ):
             assert (name_of(key), tag) not in noted.accounting
             noted.accounting[name_of(key), tag] = tuple(counts)
-        for key, *refused in self.platform.rows("select _key, _row, stage, raw, reasons from clean.quarantine order by all"):
+        for key, *refused in self.platform.rows(
+            "select _key, _row, stage, raw, reasons from clean.quarantine order by all"
+        ):
             noted.quarantine.setdefault(name_of(key), []).append(tuple(refused))
         noted.received = {
             name_of(key): count
@@ -224,7 +228,9 @@ def test_an_object_cut_in_half_counts_until_the_whole_one_takes_its_place(story:
     assert [city for _, city, *_ in story.history("cut")] == ["Rome", "Oslo", "Bonn", "Bern"]
 
 
-def test_each_version_of_an_object_without_an_instant_in_its_name_adds_events_at_its_own_file_time(story: Story) -> None:
+def test_each_version_of_an_object_without_an_instant_in_its_name_adds_events_at_its_own_file_time(
+    story: Story,
+) -> None:
     assert story.rounds[1].statuses["growing.csv"] == ["loaded", "loaded"]
     assert story.rounds[1].received["growing.csv"] == 2
     assert [story.rounds[1].accounting["growing.csv", etag(body)] for _, body in GROWING] == [(1, 1, 0, 0)] * 2
@@ -242,7 +248,10 @@ def test_a_b_a_under_a_key_with_an_instant_leaves_a_alone(story: Story) -> None:
         ["superseded", "superseded", "loaded"],
     ]
     assert [noted.received[name] for noted in story.rounds] == [2, 1, 2]
-    assert story.history("aba") == [("aba-1", "Rome", "2024-01-04", None, None), ("aba-2", "Rome", "2024-01-04", None, None)]
+    assert story.history("aba") == [
+        ("aba-1", "Rome", "2024-01-04", None, None),
+        ("aba-2", "Rome", "2024-01-04", None, None),
+    ]
     received, accepted, quarantined, duplicates = story.rounds[-1].accounting[name, etag(A)]
     assert (received, quarantined) == (4, 0)
     assert accepted + duplicates == 4
@@ -259,7 +268,9 @@ def test_a_b_a_under_a_key_without_an_instant_is_three_events(story: Story) -> N
     assert story.rounds[-1].accounting["back.csv", etag(BACK[1][1])] == (1, 1, 0, 0)
 
 
-def test_an_object_without_bytes_and_one_without_records_are_in_the_ledger_and_account_for_nothing(story: Story) -> None:
+def test_an_object_without_bytes_and_one_without_records_are_in_the_ledger_and_account_for_nothing(
+    story: Story,
+) -> None:
     first = story.rounds[0]
     assert first.statuses["customer_20240105000000.csv"] == ["empty"]
     assert first.statuses["header.csv"] == ["loaded"]
@@ -355,7 +366,9 @@ def test_after_all_of_it_every_check_passes_and_core_is_what_the_standing_object
         alone.put(f"file_{number}.csv", body, mtime=mtime)
     alone.load()
     alone.build(*NO_TESTS)
-    shown = "select customer_id, city, valid_from, valid_to, change_type, ended_by from core.customer_history order by all"
+    shown = (
+        "select customer_id, city, valid_from, valid_to, change_type, ended_by from core.customer_history order by all"
+    )
     assert alone.rows(shown) == story.platform.rows(shown)
     assert alone.digest() == story.platform.digest()
 
@@ -443,6 +456,60 @@ def test_batches_are_bounded_by_objects_and_by_bytes_and_all_is_loaded_in_the_en
     assert platform.rows("select count(*), count(distinct key) from staging.object_ledger") == [(13, 13)]
 
 
+# --- large objects
+
+
+BIG = int(os.environ.get("C360_BIG_TESTS") or 0) * 500 or 30  # MB
+
+LOAD_AND_MEASURE = """
+    import resource
+    import sys
+    from pathlib import Path
+
+    import boto3
+
+    from c360_assets import landing, staging
+    from c360_assets.feeds import load_feeds
+    from c360_assets.settings import PROJECT, Settings
+    from c360_assets.warehouse import open_warehouse
+
+    endpoint, bucket, home = sys.argv[1:]
+    s3 = boto3.client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t"
+    )
+    settings = Settings.load({"C360_HOME": home})
+    feed = load_feeds([PROJECT / "dbt" / "models" / "staging"])["customers"]
+    loaded = staging.load_new(
+        feed, landing.Bucket(s3, bucket, "stream_data"), open_warehouse(settings), settings.spool,
+        objects=500, size=1 << 30,
+    )
+    print(loaded.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_a_large_object_is_loaded_in_memory_that_does_not_grow_with_it(platform: Platform, s3_endpoint: str, tmp_path: Path) -> None:
+    rows = BIG * 10_000
+    file = tmp_path / "customer_20240101000000.csv"
+    with file.open("w") as out:
+        print("customer_id,first_name,last_name,email,street,city,state,country", file=out)
+        for start in range(0, rows, 10_000):
+            out.writelines(
+                f"{n},First{n},Last{n},mail{n}@example.org,Some Street {n} in the district,City{n % 997},State,Country\n"
+                for n in range(start, start + 10_000)
+            )
+    assert file.stat().st_size > BIG * 900_000
+    platform.bucket.put(platform.feeds["customers"], file)
+    file.unlink()
+    script = [sys.executable, "-c", textwrap.dedent(LOAD_AND_MEASURE)]
+    told = subprocess.run(
+        [*script, s3_endpoint, platform.bucket.name, str(platform.settings.home)],
+        cwd=PROJECT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    loaded, peak = int(told[0]), int(told[1])
+    assert loaded == rows
+    assert peak < (700 if BIG >= 500 else 450), f"{peak} MB"
+
+
 # --- crashes
 
 
@@ -493,7 +560,7 @@ def load_through(platform: Platform, warehouse: Any) -> None:
 def put_versions(platform: Platform, number: int, version: int) -> None:
     """A version of two objects of the number's own, with rows and refusals: all that a load writes is written anew."""
     rows = [f"{number}-a,Rome{version}", f"{number}-b", f",nobody{version}"]
-    platform.put(f"customer_2024010100{number:04}.csv", table(*rows))
+    platform.put(f"customer_2024010100{number // 60:02}{number % 60:02}.csv", table(*rows))
     platform.put(f"log_{number}.csv", table(f"{number}-c,Bonn{version}"), mtime=f"2024-02-0{version}T00:00:00+00:00")
 
 

@@ -29,7 +29,9 @@ def test_three_full_files_give_the_same_tables_in_every_order(
         for file in order:
             platform.put(file.name, file.read_bytes())
             platform.sync()
-        (counts,) = platform.rows("select (select count(*) from core.customer), (select count(*) from core.customer_history)")
+        (counts,) = platform.rows(
+            "select (select count(*) from core.customer), (select count(*) from core.customer_history)"
+        )
         assert counts == (10_000, 30_000)
         digests.append(platform.digest())
     assert all(d == digests[0] for d in digests)

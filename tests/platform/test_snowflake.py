@@ -98,7 +98,9 @@ def test_streams_on_snowflake_are_what_the_oracle_says_and_what_duckdb_has(
     assert digests[0] == digests[1]
 
 
-def test_the_whole_graph_runs_in_dagster_from_s3_to_core(on_snowflake: Settings, settings: Settings, bucket: Bucket) -> None:
+def test_the_whole_graph_runs_in_dagster_from_s3_to_core(
+    on_snowflake: Settings, settings: Settings, bucket: Bucket
+) -> None:
     on_duckdb = Platform(settings, bucket)
     on_duckdb.put("export.csv", BROKEN)
     on_duckdb.put("whole.csv.gz", b"\x1f\x8b broken")

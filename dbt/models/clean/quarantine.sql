@@ -64,7 +64,8 @@ final as (
     and refused._key = superseded._key
     and refused._etag = superseded._etag
     and refused._loaded_batch = superseded._loaded_batch
-  where dismissed._row is null
+  where
+    dismissed._row is null
     and superseded._key is null
 )
 

@@ -1,0 +1,45 @@
+"""Processes: which one runs a run, and is it still there.
+
+Belongs here: the identity of a process (pid and start time, since pids are used again) as tags of a run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import dagster as dg
+import psutil
+
+PID_TAG, BORN_TAG = "c360/pid", "c360/pid_started"
+
+
+def process_tags() -> dict[str, str]:
+    """Run tags that name this process."""
+    return {PID_TAG: str(os.getpid()), BORN_TAG: str(started_at(os.getpid()))}
+
+
+def sign_run(context: dg.AssetExecutionContext) -> None:
+    """Notes in the run which process runs it, so that a later one can tell when it is gone."""
+    tags = process_tags()
+    if context.run.tags.get(PID_TAG) != tags[PID_TAG]:
+        context.instance.add_run_tags(context.run.run_id, tags)
+
+
+def is_dead(tags: Mapping[str, str]) -> bool:
+    """Is the process gone that the tags name? Tags that name none say nothing."""
+    return PID_TAG in tags and not is_alive(int(tags[PID_TAG]), float(tags[BORN_TAG]))
+
+
+def is_alive(pid: int, started: float) -> bool:
+    """Does the very process run that had this pid and started then?"""
+    return abs(started_at(pid) - started) < 1.0
+
+
+def started_at(pid: int) -> float:
+    """Seconds since the epoch; 0 if there is no such process, or a dead one that nobody has waited for."""
+    try:
+        process = psutil.Process(pid)
+        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.NoSuchProcess:
+        return 0.0
