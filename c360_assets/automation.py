@@ -44,7 +44,7 @@ def feed_job(feed: str) -> dg.UnresolvedAssetJobDefinition:
     staging = dg.AssetKey(["staging", feed])
     return dg.define_asset_job(
         f"{feed}_batch",
-        selection=dg.AssetSelection.assets(staging).downstream(),
+        selection=dg.AssetSelection.assets(staging).downstream().materializable(),
         executor_def=dg.in_process_executor,
         config={"ops": {f"staging__{feed}": {"config": {"max_batches": 1}}}},
         description=f"One batch of feed {feed} and everything that is made of it.",
@@ -105,10 +105,18 @@ def plain_lines(context: dg.InitLoggerContext) -> logging.Logger:
     lines.setLevel(logging.INFO)
     if not lines.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_PlainLine())
         handler.addFilter(_is_ours)
         lines.addHandler(handler)
     return lines
+
+
+class _PlainLine(logging.Formatter):
+    """What the code said, without the run's and the step's names in front."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = getattr(record, "dagster_meta", None) or {}
+        return str(told.get("orig_message") or record.getMessage())
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

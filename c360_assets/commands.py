@@ -144,7 +144,7 @@ def up(options: argparse.Namespace, settings: Settings) -> int:
             return DONE
         finally:
             for process in reversed(started):
-                local.stop(process, patience=20)
+                local.stop(process, patience=20, ask=signal.SIGINT)
 
 
 def quarantine(options: argparse.Namespace, settings: Settings) -> int:

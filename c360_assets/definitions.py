@@ -45,7 +45,7 @@ def build_defs(
     ]
     registers = [
         dg.AssetSpec(
-            ["staging", name], deps=[load.key for load in loads], group_name="staging", kinds={warehouse.target}
+            ["staging", name], deps=[load.key for load in loads], group_name="staging", kinds={warehouse.engine}
         )
         for name in ("object_ledger", "refused_rows", "quarantine_decisions")
     ]
@@ -61,7 +61,7 @@ def build_defs(
         sensors.append(automation.failure_alert(settings.alert_webhook))
     fresh = automation.freshness({dg.AssetKey(["staging", f.name]): f.fresh_within_hours for f in feeds.values()})
     return dg.Definitions(
-        assets=automation.with_policies([*landed, *registers, *loads, build], fresh, warehouse.target),
+        assets=automation.with_policies([*landed, *registers, *loads, build], fresh, warehouse.engine),
         asset_checks=[check for f in feeds.values() for check in checks.staging_checks(f, warehouse)],
         jobs=[sync, *jobs.values()],
         schedules=automation.schedules(sync),

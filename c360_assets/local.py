@@ -6,9 +6,11 @@ process is gone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -123,15 +125,28 @@ def start_s3(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     return process, endpoint
 
 
-def stop(process: subprocess.Popen[bytes], patience: float = 5.0) -> None:
-    """Asks the process to end; ends it if it does not."""
+def stop(process: subprocess.Popen[bytes], patience: float = 5.0, ask: signal.Signals = signal.SIGTERM) -> None:
+    """Asks a process that leads a group to end, then ends whatever of the group is left: children outlive a dead parent."""
     if process.poll() is None:
-        process.terminate()
-        try:
+        process.send_signal(ask)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    for last_word in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, last_word)
+            until = time.monotonic() + patience
+            while _group_lives(process.pid) and time.monotonic() < until:
+                process.poll()
+                time.sleep(0.05)
+    process.wait()
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextmanager

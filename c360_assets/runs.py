@@ -28,15 +28,6 @@ def sync(settings: Settings, instance: dg.DagsterInstance, *, rebuild: bool, say
             tags=process_tags(),
             run_config={"ops": {"dbt_build": {"config": {"rebuild": rebuild}}}, "loggers": {"console": {}}},
         )
-    for event in result.get_asset_materialization_events():
-        materialization = event.step_materialization_data.materialization
-        layer = materialization.asset_key.path[0]
-        told = {name: value.value for name, value in materialization.metadata.items()}
-        if layer == "staging" and told.get("objects"):
-            say(
-                f"{materialization.asset_key.path[1]}: {told['objects']} objects in {told['batches']} batches, "
-                f"{told['rows loaded']} rows, {told['records refused']} records refused"
-            )
     failed = [c for c in result.get_asset_check_evaluations() if not c.passed]
     for check in failed:
         word = "failed" if check.severity == dg.AssetCheckSeverity.ERROR else "warns"

@@ -63,8 +63,9 @@ class Session(Protocol):
 
 
 class Warehouse(Protocol):
-    """Where the tables are. `target` is the name of dbt's target."""
+    """Where the tables are. `engine` is duckdb or snowflake, `target` the dbt target that reaches it."""
 
+    engine: str
     target: str
 
     def writing(self, purpose: str) -> AbstractContextManager[Session]: ...
@@ -98,6 +99,7 @@ def open_warehouse(settings: Settings, announce: Announce = lambda text: None) -
 class DuckDBWarehouse:
     """One file, one writer. A lock of ours beside the file queues processes before DuckDB's own would refuse them."""
 
+    engine = "duckdb"
     target = "duckdb"
 
     def __init__(self, path: Path, wait: float = 60.0, announce: Announce = lambda text: None) -> None:
@@ -229,10 +231,13 @@ class _DuckDBSession:
 class SnowflakeWarehouse:
     """A Snowflake database over dagster-snowflake's resource. Snowflake queues its writers itself."""
 
-    target = "snowflake"
+    engine = "snowflake"
 
     def __init__(self, settings: Snowflake, **connection_arguments: Any) -> None:
         self.settings = settings
+        # A profile cannot leave a field out, so there is one per way to authenticate.
+        way = "_key" if settings.private_key_path else "" if settings.password else "_token"
+        self.target = f"snowflake{way}"
         self.connection_arguments = connection_arguments
 
     def dbt_environment(self) -> dict[str, str]:

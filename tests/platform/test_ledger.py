@@ -500,14 +500,15 @@ def test_a_large_object_is_loaded_in_memory_that_does_not_grow_with_it(platform:
     assert file.stat().st_size > BIG * 900_000
     platform.bucket.put(platform.feeds["customers"], file)
     file.unlink()
-    script = [sys.executable, "-c", textwrap.dedent(LOAD_AND_MEASURE)]
+    script = tmp_path / "load.py"
+    script.write_text(textwrap.dedent(LOAD_AND_MEASURE))
     told = subprocess.run(
-        [*script, s3_endpoint, platform.bucket.name, str(platform.settings.home)],
-        cwd=PROJECT, capture_output=True, text=True, check=True,
+        [sys.executable, script, s3_endpoint, platform.bucket.name, platform.settings.home],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     loaded, peak = int(told[0]), int(told[1])
     assert loaded == rows
-    assert peak < (700 if BIG >= 500 else 450), f"{peak} MB"
+    assert peak < (700 if BIG >= 500 else 500), f"{peak} MB"
 
 
 # --- crashes
