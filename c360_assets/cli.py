@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"c360: {error}")
         return USAGE
     # The connector's own copy of requests warns about libraries that it does not use.
-    warnings.filterwarnings("ignore", module="snowflake.connector.vendored")
+    warnings.filterwarnings("ignore", message="urllib3 .* doesn't match a supported version")
     # Imported here: wrong usage is told at once, not after seconds of imports.
     from c360_assets import commands
 

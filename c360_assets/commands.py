@@ -115,7 +115,9 @@ def prepare(options: argparse.Namespace, settings: Settings) -> int:
 
 def up(options: argparse.Namespace, settings: Settings) -> int:
     """S3, Dagster and, if asked, the generator, until Ctrl-C; whatever stops first stops the rest."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Set anew also for Ctrl-C: a shell may have started us, and would start our children, with it ignored.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     with local.embedded_s3(settings) as endpoint:
         local.landing_bucket(settings).ensure()
         with local.dagster_instance(settings) as instance:

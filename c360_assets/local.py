@@ -126,7 +126,7 @@ def start_s3(home: Path) -> tuple[subprocess.Popen[bytes], str]:
 
 
 def stop(process: subprocess.Popen[bytes], patience: float = 5.0, ask: signal.Signals = signal.SIGTERM) -> None:
-    """Asks a process that leads a group to end, then ends whatever of the group is left: children outlive a dead parent."""
+    """Asks the leader of a group to end, then ends what is left of the group: children outlive a dead parent."""
     if process.poll() is None:
         process.send_signal(ask)
         with contextlib.suppress(subprocess.TimeoutExpired):
