@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ from c360_assets.settings import ProjectError
 from c360_assets.warehouse import Session, Warehouse, may_pass
 
 FAILING_ROWS = 20
+KEPT_RUNS = 20
 DBT = Path(sys.executable).with_name("dbt")
 
 
@@ -120,9 +122,7 @@ def transform_assets(
         events: list[Any] = []
         failure: Exception | None = None
         with warehouse.held("dbt build"), _environment(warehouse.dbt_environment()):
-            invocation = dbt.cli(
-                arguments, context=context, target_path=manifest.parent / "runs" / context.run.run_id[:8]
-            )
+            invocation = dbt.cli(arguments, context=context, target_path=_run_folder(manifest, context.run.run_id))
             try:
                 events.extend(invocation.stream())
             except Exception as error:  # noqa: BLE001 - what was built before it is reported first, then it is raised
@@ -133,6 +133,15 @@ def transform_assets(
             raise dg.Failure(description=str(failure), allow_retries=may_pass(failure)) from failure
 
     return build
+
+
+def _run_folder(manifest: Path, run_id: str) -> Path:
+    """Where dbt keeps this run's artifacts and log; those of old runs make room."""
+    runs = manifest.parent / "runs"
+    runs.mkdir(exist_ok=True)
+    for old in sorted(runs.iterdir(), key=lambda folder: folder.stat().st_mtime)[: 1 - KEPT_RUNS]:
+        shutil.rmtree(old)
+    return runs / run_id
 
 
 def _described(event: Any, session: Session, manifest: Mapping[str, Any]) -> Any:

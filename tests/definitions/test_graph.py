@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -156,16 +157,14 @@ def test_staging_is_as_fresh_as_its_feed_declares(specs: dict[str, dg.AssetSpec]
 
 
 def test_every_data_test_of_dbt_is_a_check_on_its_model(defs: dg.Definitions, manifest: Path) -> None:
-    import json
-
     nodes = json.loads(manifest.read_text())["nodes"].values()
     tests = {n["name"] for n in nodes if n["resource_type"] == "test"}
     checks = {c.name: c.asset_key.to_user_string() for c in defs.resolve_asset_graph().asset_check_keys}
     assert tests and tests <= checks.keys()
-    assert checks["adds_up_accounting_"] == "clean/accounting"
+    assert any("adds_up" in n and asset == "clean/accounting" for n, asset in checks.items())
     on_history = {n for n, asset in checks.items() if asset == "core/customer_history"}
     for invariant in ("one_open_version", "no_overlap", "no_empty_version", "gap_only_after_delete", "equals_rebuild"):
-        assert any(n.startswith(invariant) for n in on_history), invariant
+        assert any(invariant in n for n in on_history), invariant
 
 
 def test_a_test_of_dbt_with_severity_error_blocks_what_comes_after(defs: dg.Definitions) -> None:
@@ -274,10 +273,8 @@ def empty_home(tmp_path: Path) -> Iterator[Path]:
 
 
 IMPORTING = """
-import os, socket, subprocess
-told = []
-class Watched(type(os.environ)):
-    pass
+import socket, subprocess
+import dagster, dagster_aws.s3, dagster_dbt  # what they do when they are imported is not ours
 def refused(*arguments, **named):
     raise AssertionError("something was connected to or started at import")
 socket.socket.connect = refused

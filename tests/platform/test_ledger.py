@@ -487,7 +487,9 @@ LOAD_AND_MEASURE = """
 """
 
 
-def test_a_large_object_is_loaded_in_memory_that_does_not_grow_with_it(platform: Platform, s3_endpoint: str, tmp_path: Path) -> None:
+def test_a_large_object_is_loaded_in_memory_that_does_not_grow_with_it(
+    platform: Platform, s3_endpoint: str, tmp_path: Path
+) -> None:
     rows = BIG * 10_000
     file = tmp_path / "customer_20240101000000.csv"
     with file.open("w") as out:

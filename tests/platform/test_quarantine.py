@@ -88,7 +88,10 @@ def test_a_row_is_refused_with_all_its_reasons_and_a_delete_needs_only_its_key(p
         ("gone", "delete"),
         ("good", None),
     ]
-    assert platform.rows("select customer_id from core.customer_log where op = 'delete' order by 1") == [("gone",), ("never",)]
+    assert platform.rows("select customer_id from core.customer_log where op = 'delete' order by 1") == [
+        ("gone",),
+        ("never",),
+    ]
     # The text is all there, also of what was fine.
     assert '"customer_id":"  ","' in entries(platform, row=1)[0].raw
     assert '"signup_date":"31/31/2020"' in entries(platform, row=1)[0].raw
@@ -131,7 +134,9 @@ def test_a_replayed_row_stands_at_its_own_event_time_and_one_that_is_still_bad_s
     assert accounting(changed) == [("customer_20240102000000.csv", 2, 2, 0, 0), ("customers.csv", 4, 3, 1, 0)]
 
 
-def test_records_refused_in_reading_are_read_again_after_the_declaration_changed(platform: Platform, tmp_path: Path) -> None:
+def test_records_refused_in_reading_are_read_again_after_the_declaration_changed(
+    platform: Platform, tmp_path: Path
+) -> None:
     strict = project_with(tmp_path, declared(("required: [customer_id]", "required: [customer_id, city]")))
     body = table("1,Ann", ",Nobody", "3", "4,Dan", header="customer_id,first_name")
     key = platform.put("customer_20240101000000.csv", body)
@@ -160,12 +165,14 @@ def test_records_refused_in_reading_are_read_again_after_the_declaration_changed
 
     # The object is known: a replay must not make it new, nor superseded by itself.
     assert platform.load().objects == 0
-    assert platform.rows(f"select distinct status, event_time::varchar from staging.object_ledger where key = '{key}'") == [
-        ("loaded", "2024-01-01 00:00:00")
-    ]
+    assert platform.rows(
+        f"select distinct status, event_time::varchar from staging.object_ledger where key = '{key}'"
+    ) == [("loaded", "2024-01-01 00:00:00")]
 
 
-def test_an_object_that_could_not_be_read_is_read_after_the_declaration_changed(platform: Platform, tmp_path: Path) -> None:
+def test_an_object_that_could_not_be_read_is_read_after_the_declaration_changed(
+    platform: Platform, tmp_path: Path
+) -> None:
     platform.put("export.txt", table("1,Rome,2020-01-31,2024-01-01,I,", "2", "3,Rome,,2024-01-01,Q,"))
     platform.load()
     platform.build(*CLEAN)

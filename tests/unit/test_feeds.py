@@ -170,7 +170,8 @@ def test_a_wrong_table_is_told_with_file_and_feed(tables: list[Any], told: tuple
 
 
 @pytest.mark.parametrize(
-    "text", ["sources: [", "- a\n- b\n", "just text", "sources: text", "sources:\n  - staging\n", "sources: {name: staging}"]
+    "text",
+    ["sources: [", "- a\n- b\n", "just text", "sources: text", "sources:\n  - staging\n", "sources: {name: staging}"],
 )
 def test_a_file_that_is_no_declaration_is_told_with_its_name(text: str, tmp_path: Path) -> None:
     (tmp_path / "broken.yml").write_text(text)
@@ -256,7 +257,9 @@ def time_in(name: str, zone: str = "UTC", pattern: str = r"customer_(\d{14})") -
         ("customer_99991231235959.csv", "America/New_York", None),
     ],
 )  # fmt: skip
-def test_an_instant_in_a_name_is_utc_or_none_where_it_is_unclear(name: str, zone: str, instant: datetime | None) -> None:
+def test_an_instant_in_a_name_is_utc_or_none_where_it_is_unclear(
+    name: str, zone: str, instant: datetime | None
+) -> None:
     assert time_in(name, zone) == instant
 
 

@@ -98,7 +98,12 @@ def test_an_empty_setting_is_as_good_as_none() -> None:
 
 def test_secrets_do_not_show() -> None:
     settings = Settings.load(
-        {**SNOWFLAKE, "C360_ALERT_WEBHOOK": "http://hush", "SNOWFLAKE_TOKEN": "hush", "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE": "hush"}
+        {
+            **SNOWFLAKE,
+            "C360_ALERT_WEBHOOK": "http://hush",
+            "SNOWFLAKE_TOKEN": "hush",
+            "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE": "hush",
+        }
     )
     assert settings.snowflake.password == "hush"
     assert "hush" not in repr(settings)
