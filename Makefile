@@ -16,7 +16,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@# The lock is complete, so pip need not resolve: with hashes it would refuse the extras that some packages ask for.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -53,7 +54,7 @@ chaos: install ## kill -9 at many moments of loads and syncs (ROUNDS, default 30
 
 browser: install ## Chromium for the browser tests (Debian)
 	apt-get install -y --no-install-recommends chromium chromium-driver
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-all.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-all.lock
 
 lock: ## the locks anew: names, versions and hashes, no addresses
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
