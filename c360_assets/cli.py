@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -36,8 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         say(f"c360: {error}")
         return USAGE
-    # The connector's own copy of requests warns about libraries that it does not use.
-    warnings.filterwarnings("ignore", message="urllib3 .* doesn't match a supported version")
     # Imported here: wrong usage is told at once, not after seconds of imports.
     from c360_assets import commands
 

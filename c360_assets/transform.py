@@ -25,6 +25,8 @@ from c360_assets.settings import ProjectError
 from c360_assets.warehouse import Session, Warehouse, may_pass
 
 FAILING_ROWS = 20
+# Snowflake's connector warns at every start of dbt about libraries that it does not use.
+QUIET = {"PYTHONWARNINGS": "ignore"}
 KEPT_RUNS = 20
 DBT = Path(sys.executable).with_name("dbt")
 
@@ -121,7 +123,7 @@ def transform_assets(
         arguments = ["build", "--full-refresh"] if config.rebuild else ["build"]
         events: list[Any] = []
         failure: Exception | None = None
-        with warehouse.held("dbt build"), _environment(warehouse.dbt_environment()):
+        with warehouse.held("dbt build"), _environment(warehouse.dbt_environment() | QUIET):
             invocation = dbt.cli(arguments, context=context, target_path=_run_folder(manifest, context.run.run_id))
             try:
                 events.extend(invocation.stream())
