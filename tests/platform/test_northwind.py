@@ -51,14 +51,24 @@ def test_northwind_customers_load_by_a_declaration_of_their_own(shared: Path, tm
     platform.sync("northwind_customers")
     nulls = sum(row["region"] == "NULL" for row in rows)
     assert 0 < nulls < len(rows)
-    expected = [(r["customerID"], r["companyName"], r["city"], None if r["region"] == "NULL" else r["region"]) for r in rows]
+    expected = [
+        (
+            r["customerID"].strip(),
+            r["companyName"].strip(),
+            r["city"].strip(),
+            r["region"] if r["region"] != "NULL" else None,
+        )
+        for r in rows
+    ]
     found = platform.rows(
         "select customer_id, last_name, city, state from core.customer_history "
         "where valid_from = '2024-05-01 10:00:00' order by customer_id"
     )
     assert found == sorted(expected)
     assert platform.rows("select count(*) from core.customer") == [(len(rows) + 1,)]
-    assert platform.rows("select city, change_type from core.customer_history where customer_id = 'ALFKI' order by valid_from") == [
+    assert platform.rows(
+        "select city, change_type from core.customer_history where customer_id = 'ALFKI' order by valid_from"
+    ) == [
         ("Berlin", "insert"),
         ("Potsdam", "update"),
     ]
