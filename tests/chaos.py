@@ -78,7 +78,7 @@ def landed_home(folder: Path, seed: int = 0) -> Path:
     """A home with generated files on its S3 and nothing loaded yet; rounds start from copies of it."""
     files, home = folder / "files", folder / "landed"
     subprocess.run(
-        [sys.executable, "-m", "generator", "customers", "--customers", "120", "--days", "2", "--interval", "4800",
+        [sys.executable, "-m", "generator", "customers", "--customers", "120", "--days", "2", "--interval", "7200",
          "--rows-per-file", "60", "--faults", "--seed", str(seed), "--out", str(files)],
         cwd=PROJECT, check=True, capture_output=True,
     )  # fmt: skip

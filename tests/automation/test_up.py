@@ -66,12 +66,12 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def test_a_landed_file_becomes_history_without_anybody_asking(up: Up, tmp_path: Path) -> None:
-    up.wait("the page", 90, up.answers)
+    up.wait("the page", 180, up.answers)
     file = tmp_path / FILE
     file.write_text("customer_id,city\n1,Rome\n2,Oslo\n")
     assert up.run("land", str(file), "--feed", "customers").endswith("new\n")
     count = "select count(*) from core.customer_history"
-    up.wait("the history", 150, lambda: up.run("query", count, "--format", "csv").endswith("\n2\n"))
+    up.wait("the history", 300, lambda: up.run("query", count, "--format", "csv").endswith("\n2\n"))
 
 
 def test_the_page_shows_the_graph(up: Up, tmp_path: Path) -> None:
