@@ -23,9 +23,9 @@ from c360_assets.feeds import DeclarationError, Feed, find_feed, load_feeds
 from c360_assets.landing import LandingError
 from c360_assets.quarantine import Choice, QuarantineError
 from c360_assets.settings import PROJECT, ProjectError, Settings, SettingsError
-from c360_assets.warehouse import NoWarehouse, Warehouse, WarehouseBusy, open_warehouse
+from c360_assets.warehouse import NotAQuery, NoWarehouse, Warehouse, WarehouseBusy, open_warehouse
 
-WRONG = (DeclarationError, SettingsError, QuarantineError)
+WRONG = (DeclarationError, SettingsError, QuarantineError, NotAQuery)
 FAILED = (LandingError, ProjectError, NoWarehouse, WarehouseBusy, BotoCoreError, ClientError, OSError)
 
 

@@ -42,9 +42,9 @@ class EventTime:
             return None
         try:
             local = datetime.strptime(found.group(1)[:14], "%Y%m%d%H%M%S").replace(tzinfo=ZoneInfo(self.zone))
-        except ValueError:
+            utc = local.astimezone(UTC)
+        except (ValueError, OverflowError):
             return None
-        utc = local.astimezone(UTC)
         # Skipped by the clocks, or passed twice: not an instant.
         if utc.astimezone(ZoneInfo(self.zone)).replace(fold=0) != local or local.replace(fold=1).astimezone(UTC) != utc:
             return None
@@ -97,8 +97,10 @@ def load_feeds(folders: Iterable[Path]) -> dict[str, Feed]:
     for folder in folders:
         for path in sorted(folder.glob("*.yml")):
             for table in _tables(path):
-                meta = _mapping(table.get("config"), f"{path}: {table['name']}: config").get("meta")
-                if not meta or "feed" not in meta:
+                where = f"{path}: {table['name']}"
+                config = _mapping(table.get("config"), f"{where}: config")
+                meta = _mapping(config.get("meta"), f"{where}: config: meta")
+                if "feed" not in meta:
                     continue
                 feed = _feed(path, table, meta["feed"])
                 if feed.name in feeds:
@@ -125,9 +127,9 @@ def _tables(path: Path) -> Iterable[dict[str, Any]]:
         document = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise DeclarationError(f"{path}: no YAML: {error}") from None
-    for source in _mapping(document, str(path)).get("sources") or []:
-        if source.get("name") == SOURCE:
-            for table in source.get("tables") or []:
+    for source in _list(_mapping(document, str(path)).get("sources"), f"{path}: sources"):
+        if _mapping(source, f"{path}: sources").get("name") == SOURCE:
+            for table in _list(source.get("tables"), f"{path}: tables"):
                 if not isinstance(table, dict) or not isinstance(table.get("name"), str):
                     raise DeclarationError(f"{path}: a table of source '{SOURCE}' has no name")
                 yield table
@@ -178,7 +180,7 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
     where = f"{path}: feed '{name}'"
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise DeclarationError(f"{where}: name: must be lower case letters, digits and _")
-    columns = tuple(str(c["name"]).lower() for c in table.get("columns") or [])
+    columns = tuple(_column(c, where) for c in _list(table.get("columns"), f"{where}: columns"))
     if not columns:
         raise DeclarationError(f"{where}: columns: there are none")
     doubled = sorted({c for c in columns if columns.count(c) > 1} | {c for c in columns if c.startswith("_")})
@@ -187,6 +189,8 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
 
     field = _Fields(where, declared)
     prefix = field.take("prefix", str).strip("/")
+    if not prefix:
+        raise DeclarationError(f"{where}: prefix: is empty; a feed has a folder of its own")
     formats = field.texts("formats")
     for f in formats:
         if f not in FORMATS:
@@ -250,6 +254,21 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
         delimiter=delimiter,
         fresh_within_hours=fresh,
     )
+
+
+def _column(declared: Any, where: str) -> str:
+    name = _mapping(declared, f"{where}: columns").get("name")
+    if not isinstance(name, str) or not name:
+        raise DeclarationError(f"{where}: columns: '{declared}' has no name")
+    return name.lower()
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise DeclarationError(f"{where}: '{value}' is no list")
+    return value
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
@@ -66,6 +67,6 @@ def write(names: Sequence[str], rows: Iterable[Sequence[Any]], form: str, out: T
 
 
 def _json(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return text_of(value)

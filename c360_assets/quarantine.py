@@ -7,7 +7,7 @@ batch of its own, so that it flows down the layers like anything that arrives; n
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -83,14 +83,21 @@ def decide(warehouse: Warehouse, chosen: Sequence[Entry], decision: str, reason:
     """Writes the decision about each refusal and returns its batch; the next run of clean acts on it."""
     with warehouse.writing(f"quarantine {decision}") as session, session.transaction():
         batch, now = staging.next_batch(session)
-        versions = {(e.feed, e.key, e.etag, e.row) for e in chosen}
-        staging.insert(
-            session,
-            "staging.quarantine_decisions",
-            staging.DECISIONS,
-            [(*version, decision, reason, now, batch) for version in sorted(versions)],
-        )
+        records = {(e.feed, e.key, e.etag, e.row) for e in chosen}
+        _note(session, records, decision, reason, now, batch)
     return batch
+
+
+def _note(
+    session: Session,
+    records: Collection[tuple[str, str, str, int]],
+    decision: str,
+    reason: str,
+    now: datetime,
+    batch: str,
+) -> None:
+    rows = [(*record, decision, reason, now, batch) for record in sorted(records)]
+    staging.insert(session, "staging.quarantine_decisions", staging.DECISIONS, rows)
 
 
 @dataclass(frozen=True)
@@ -159,5 +166,9 @@ def _read_again(
                     f"and resolved_at is null and _row in ({', '.join('?' * len(came))})",
                     [now, feed.name, key, etag, *sorted(came)],
                 )
+                if whole:
+                    staging.supersede(session, feed, [stands], now)
+                else:
+                    _note(session, [(feed.name, key, etag, row) for row in came], "read", "", now, batch)
                 staging.write_registers(session, feed, [stands], batch, now)
     return outcome.rows, {} if whole else {row: why[row] for row in rows if row in why}

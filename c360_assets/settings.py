@@ -114,8 +114,8 @@ class Settings:
                 )
         for name, attribute in _C360.items():
             value = getattr(self, attribute)
-            if isinstance(value, int | float) and value <= 0 and attribute != "trace":
-                raise SettingsError(f"{name} is {value}; it must be greater than 0")
+            if isinstance(value, int | float) and not 0 < value < float("inf") and attribute != "trace":
+                raise SettingsError(f"{name} is {value}; it must be a number greater than 0")
         # Resolved here, once: dbt and Dagster change the working directory.
         object.__setattr__(self, "home", self.home.expanduser().absolute())
         object.__setattr__(self, "dbt_project", self.dbt_project.expanduser().absolute())

@@ -39,8 +39,9 @@ LINEAGE = {
 }
 _ARROW = {TEXT: pa.string(), INTEGER: pa.int64(), TIMESTAMP: pa.timestamp("us")}
 
-# Small objects are fetched side by side while others are parsed; a large one is streamed.
-FETCH_AT_ONCE = 16
+# Small objects are fetched side by side while others are parsed, as many as boto3 keeps connections; a large one is
+# streamed.
+FETCH_AT_ONCE = 10
 SMALL = 8 * 1024 * 1024
 HELD_ROWS = 200_000
 
@@ -218,11 +219,11 @@ class Spool:
     def _table(self, listed: Listed, chunk: Chunk) -> pa.Table:
         count = len(chunk.rows)
         lineage = [
-            pa.array([listed.key], pa.string()).take(pa.array([0] * count)),
-            pa.array([listed.etag], pa.string()).take(pa.array([0] * count)),
+            pa.repeat(pa.scalar(listed.key, pa.string()), count),
+            pa.repeat(pa.scalar(listed.etag, pa.string()), count),
             pa.array(chunk.rows, pa.int64()),
-            pa.array([self._now] * count, pa.timestamp("us")),
-            pa.array([self._batch] * count, pa.string()),
+            pa.repeat(pa.scalar(self._now, pa.timestamp("us")), count),
+            pa.repeat(pa.scalar(self._batch, pa.string()), count),
         ]
         table = pa.Table.from_arrays([*(pa.array(v, pa.string()) for v in chunk.values), *lineage], schema=self._schema)
         return table if self._only is None else table.filter(pa.array([row in self._only for row in chunk.rows]))

@@ -134,22 +134,20 @@ def load_new(
     """Loads what is new of the feed, batch by batch, each in a transaction of its own; at most `batches` of them."""
     total = Loaded()
     # What changed under our hands is left to the next run: an object rewritten all the time must not hold this one.
-    moved: set[tuple[str, str]] = set()
+    moved: set[str] = set()
     while batches is None or total.batches < batches:
         with warehouse.writing(f"preparing {feed.name}") as session:
             if total.batches == 0:
                 prepare_tables(session, [feed])
             known = landing.known_etags(session, feed)
             batch, now = next_batch(session)
-        plan = landing.plan_batch(
-            (o for o in bucket.listed(feed) if (o.key, o.etag) not in moved), known, objects, size
-        )
+        plan = landing.plan_batch((o for o in bucket.listed(feed) if o.key not in moved), known, objects, size)
         if not plan:
             break
         with spool_folder(spool) as folder:
             spooled = Spool(folder, feed, batch, now)
             outcomes = list(read_all(feed, plan, bucket, spooled))
-            moved |= {(o.listed.key, o.listed.etag) for o in outcomes if o.status in (MOVED, GONE)}
+            moved |= {o.listed.key for o in outcomes if o.status in (MOVED, GONE)}
             outcomes = [o for o in outcomes if o.status != MOVED]
             if outcomes and _write(feed, outcomes, spooled, warehouse, batch, now):
                 loaded = _summary(outcomes, spooled)
@@ -168,7 +166,7 @@ def _write(
         with session.transaction():
             if not is_newest(session, batch):
                 return False
-            _supersede(session, feed, outcomes, now)
+            supersede(session, feed, outcomes, now)
             if source is not None:
                 session.load(f"staging.{feed.name}", spooled.names, source)
             write_registers(session, feed, outcomes, batch, now)
@@ -200,7 +198,7 @@ def write_registers(session: Session, feed: Feed, outcomes: Sequence[Outcome], b
     insert(session, "staging.object_ledger", LEDGER, ledger)
 
 
-def _supersede(session: Session, feed: Feed, outcomes: Sequence[Outcome], now: datetime) -> None:
+def supersede(session: Session, feed: Feed, outcomes: Sequence[Outcome], now: datetime) -> None:
     """Former versions of the keys that come anew, where the newest counts. One that cannot be read replaces nothing."""
     keys = [o.listed.key for o in outcomes if o.status in ("loaded", "empty") and feed.replaces(o.listed.key)]
     for start in range(0, len(keys), 500):

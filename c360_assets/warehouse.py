@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar
 
 import duckdb
+import psutil
 
 from c360_assets.settings import Settings, Snowflake
 
@@ -32,6 +33,10 @@ class WarehouseBusy(RuntimeError):
 
 class NoWarehouse(RuntimeError):
     """There is nothing to read yet."""
+
+
+class NotAQuery(ValueError):
+    """What was to be read is no single query."""
 
 
 class Session(Protocol):
@@ -131,6 +136,8 @@ class DuckDBWarehouse:
         with self._locked(fcntl.LOCK_SH, "reading", until):
             connection = self._connect(read_only=True, until=until)
             try:
+                # A file that is open for reading could still be copied out, and others read.
+                connection.execute("set enable_external_access = false")
                 yield _DuckDBSession(connection)
             finally:
                 connection.close()
@@ -149,12 +156,14 @@ class DuckDBWarehouse:
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         with self._lock.open("a+") as lock:
             self._wait(lambda: fcntl.flock(lock, mode | fcntl.LOCK_NB), BlockingIOError, until)
-            if mode == fcntl.LOCK_EX:
-                lock.seek(0)
-                lock.truncate()
-                lock.write(json.dumps({"pid": os.getpid(), "purpose": purpose}))
-                lock.flush()
-            yield
+            if mode != fcntl.LOCK_EX:
+                yield
+                return
+            _write_over(lock, json.dumps({"pid": os.getpid(), "purpose": purpose}))
+            try:
+                yield
+            finally:
+                _write_over(lock, "")
 
     def _connect(self, *, read_only: bool, until: float) -> duckdb.DuckDBPyConnection:
         connection = self._wait(lambda: duckdb.connect(str(self.path), read_only=read_only), duckdb.IOException, until)
@@ -182,9 +191,17 @@ class DuckDBWarehouse:
     def _holder(self) -> str:
         try:
             holder = json.loads(self._lock.read_text())
-            return f"process {holder['pid']} ({holder['purpose']})"
+            # A killed process leaves its name behind; readers leave none.
+            return f"process {holder['pid']} ({holder['purpose']})" if psutil.pid_exists(holder["pid"]) else "a reader"
         except (OSError, ValueError, KeyError):
             return "another process"
+
+
+def _write_over(file: TextIO, text: str) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(text)
+    file.flush()
 
 
 class _DuckDBSession:
@@ -200,6 +217,9 @@ class _DuckDBSession:
         return self._connection.execute(sql, list(parameters)).fetchall()
 
     def result(self, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        count = len(self._connection.extract_statements(sql))
+        if count != 1:
+            raise NotAQuery(f"one statement is read at a time; there are {count}")
         cursor = self._connection.execute(sql)
         return [d[0] for d in cursor.description or []], _fetched(cursor)
 

@@ -91,7 +91,8 @@ def landed_home(folder: Path, seed: int = 0) -> Path:
 
 
 def copy_of(home: Path, name: str) -> Path:
-    return Path(shutil.copytree(home, home.parent / name))
+    """The note of where the S3 is stays behind: the copy starts its own."""
+    return Path(shutil.copytree(home, home.parent / name, ignore=shutil.ignore_patterns("s3.json")))
 
 
 def rows(home: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -233,7 +234,7 @@ EVENTS = [
     Moment("dbt makes customer_log", seen=_dbt_log_says("START sql scd2 model core.customer_log"), orphan=True),
     Moment("dbt makes customer", seen=_dbt_log_says("START sql scd2_companion model core.customer ")),
     Moment("dbt tests", seen=_dbt_log_says("START test "), orphan=True),
-    Moment("dbt is done", seen=_dbt_log_says("Finished running"), orphan=False),
+    Moment("dbt is done", seen=_dbt_log_says("Finished running")),
 ]
 
 
@@ -259,10 +260,10 @@ def reference_of(landed: Path) -> Reference:
     return Reference(landed, seconds, state(home, STAGED | BUILT))
 
 
-def kill_sync(home: Path, moment: Moment) -> tuple[bool, list[psutil.Process]]:
-    """Runs `c360 sync` until the moment and kills it; was it still there, and which orphans go on."""
+def kill(home: Path, moment: Moment, *arguments: str) -> tuple[bool, list[psutil.Process]]:
+    """Runs a command until the moment and kills it; was it still there, and which orphans go on."""
     process = subprocess.Popen(
-        [C360, "sync"], env=environment(home), cwd=home.parent, start_new_session=True,
+        [C360, *arguments], env=environment(home), cwd=home.parent, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     seen = psutil.Process(process.pid)
@@ -301,13 +302,14 @@ def sync_round(reference: Reference, name: str, *moments: Moment) -> Told:
     home = copy_of(reference.landed, name)
     what = []
     try:
-        s3_left = 0
+        s3_left, orphans = 0, []
         for moment in moments:
-            killed, orphans = kill_sync(home, moment)
+            killed, alone = kill(home, moment, "sync")
+            orphans += alone
             s3_left = len(s3_processes(home))
             what.append(
                 f"{moment.name}, {'killed' if killed else 'was over'}"
-                f"{', parent only' if moment.orphan else ''}{f', {len(orphans)} orphan' if orphans else ''}"
+                f"{', parent only' if moment.orphan else ''}{f', {len(alone)} orphan' if alone else ''}"
             )
         done = command(home, "sync")
         wrong = [] if done.returncode == 0 else [f"sync after it ends with {done.returncode}: {done.stderr.strip()}"]

@@ -110,6 +110,8 @@ select * from final
     and s._key = replays._key
     and s._etag = replays._etag
     and s._row = replays._row
+    -- What was decided about an earlier load of the same version says nothing about this one.
+    and s._batch < replays.batch
   where coalesce(replays.batch, s._batch) in (select batch from {{ new_batches() }})
 {% endmacro %}
 

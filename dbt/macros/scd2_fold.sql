@@ -275,6 +275,7 @@
   {%- set same_event = agree(log.identifier, 'w', identity) -%}
   {%- set merged = ['position', 'known_at'] -%}
   {%- set columns = scd2_log_columns(entity) -%}
+  {%- set lineage = ['_feed', '_key', '_etag', '_row', '_batch'] -%}
   {%- set shown = (entity.key + entity.attributes) | join(', ') -%}
 
   {%- set forget -%}
@@ -292,6 +293,14 @@
     set {% for c in merged + scd2_marks() %}{{ c }} = w.{{ c }}{{ ', ' if not loop.last }}{% endfor %}
     from {{ work }}__folded as w
     where w.is_changed and {{ same_event }}
+  {%- endset -%}
+
+  {#- An event of which the first copy was taken back comes from another object now. -#}
+  {%- set name_origin -%}
+    update {{ log }}
+    set {% for c in lineage %}{{ c }} = w.{{ c }}{{ ', ' if not loop.last }}{% endfor %}
+    from {{ work }}__incoming as w
+    where w.is_merged_anew and {{ same_event }}
   {%- endset -%}
 
   {%- set add -%}
@@ -313,7 +322,7 @@
   {%- endset -%}
 
   {%- do return([
-    forget, mark, add,
+    forget, mark, name_origin, add,
     delete_matching(current, work ~ '__touched', entity.key), make_current,
     delete_matching(ties, work ~ '__instants', entity.key + ['event_time']), 'insert into ' ~ ties ~ ' select * from ' ~ work ~ '__ties',
     mark_batches(log),

@@ -76,7 +76,7 @@ class Story:
 
     def play(self, *arguments: str) -> None:
         """Loads and builds what was put, and notes what is there now."""
-        loaded = self.platform.load()
+        loaded = self.platform.load(batches=20)
         self.platform.build(*arguments)
         noted = Round(objects=loaded.objects)
         for key, status, batch in self.platform.rows(

@@ -32,9 +32,12 @@ refused as (
 ),
 
 dismissed as (
-  select distinct feed, _key, _etag, _row
+  select
+    feed, _key, _etag, _row,
+    max(batch) as batch
   from {{ source('staging', 'quarantine_decisions') }}
   where decision = 'dismiss'
+  group by feed, _key, _etag, _row
 ),
 
 superseded as (
@@ -59,6 +62,7 @@ final as (
     and refused._key = dismissed._key
     and refused._etag = dismissed._etag
     and refused._row = dismissed._row
+    and refused.batch < dismissed.batch
   left join superseded
     on refused.feed = superseded._feed
     and refused._key = superseded._key

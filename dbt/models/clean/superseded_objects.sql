@@ -9,10 +9,21 @@ superseded as (
   where status = 'superseded'
 ),
 
+-- Records of a version that a replay could read after all stand beside the others of it.
+supplements as (
+  select distinct batch
+  from {{ source('staging', 'quarantine_decisions') }}
+  where decision = 'read'
+),
+
 -- A version that could not be read, or was gone, takes nothing from the one before it.
 readable as (
-  select * from ledger
-  where status in ('loaded', 'empty', 'superseded')
+  select ledger.*
+  from ledger
+  left join supplements on ledger.batch = supplements.batch
+  where
+    ledger.status in ('loaded', 'empty', 'superseded')
+    and supplements.batch is null
 ),
 
 final as (
@@ -26,8 +37,6 @@ final as (
   inner join readable
     on superseded.feed = readable.feed
     and superseded.key = readable.key
-    -- Records of the same version that a replay could read after all stand beside it.
-    and superseded.etag <> readable.etag
     and superseded.batch < readable.batch
   group by superseded.feed, superseded.key, superseded.etag, superseded.batch
 )
