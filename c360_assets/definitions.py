@@ -44,16 +44,21 @@ def build_defs(
         for f in feeds.values()
     ]
     registers = [
-        dg.AssetSpec(
-            ["staging", name], deps=[load.key for load in loads], group_name="staging", kinds={warehouse.engine}
-        )
-        for name in ("object_ledger", "refused_rows", "quarantine_decisions")
+        dg.AssetSpec(["staging", name], deps=[load.key for load in loads], kinds={warehouse.engine}, description=text)
+        for name, text in staging.REGISTERS.items()
     ]
     jobs = {name: automation.feed_job(name) for name in feeds}
     sync = automation.sync_job()
     sensors = [
         landing.landing_sensor(
-            f, jobs[f.name], bucket, warehouse, **limits, interval=settings.sensor_interval, pause=automation.pause
+            f,
+            jobs[f.name],
+            automation.SYNC,
+            bucket,
+            warehouse,
+            **limits,
+            interval=settings.sensor_interval,
+            pause=automation.pause,
         )
         for f in feeds.values()
     ]

@@ -20,7 +20,7 @@ from c360_assets.feeds import Feed
 from c360_assets.warehouse import NoWarehouse, Session, Warehouse, WarehouseBusy
 
 ATTEMPTS = 5
-BATCH_TAG = "c360/batch"
+BATCH_TAG, WAITING_TAG = "c360/batch", "c360/waiting"
 # Ticks end after 60 s; the sensor leaves the warehouse alone if it is not to be had quickly.
 SENSOR_WAIT = 5.0
 
@@ -111,8 +111,21 @@ def plan_batch(listed: Iterable[Listed], known: Mapping[str, str], objects: int,
     return batch
 
 
+def may_pass(error: BaseException) -> bool:
+    """Is it worth asking S3 again after this error? A refusal or a missing bucket stays one."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return (
+            status >= 500 or status in (408, 429) or error.response["Error"]["Code"] in ("SlowDown", "RequestTimeout")
+        )
+    return isinstance(error, BotoCoreError | LandingError)
+
+
 def known_etags(session: Session, feed: Feed) -> dict[str, str]:
     """{key: etag of its newest ledger row}. What was gone before it was read is not known: it may come again."""
+    made = "lower(table_schema) = 'staging' and lower(table_name) = 'object_ledger'"
+    if not session.rows(f"select 1 from information_schema.tables where {made}"):
+        return {}  # a process died between making the file and its tables
     return dict(
         session.rows(
             """
@@ -128,6 +141,7 @@ def known_etags(session: Session, feed: Feed) -> dict[str, str]:
 def landing_sensor(
     feed: Feed,
     job: dg.UnresolvedAssetJobDefinition,
+    whole_job: str,
     bucket: Callable[[], Bucket],
     warehouse: Warehouse,
     *,
@@ -138,7 +152,8 @@ def landing_sensor(
 ) -> dg.SensorDefinition:
     """The sensor of one feed: one run per batch of new objects, none while one is on its way.
 
-    A run that failed is tried again with growing pauses; `pause` gives the seconds after the n-th failure.
+    A run that failed is tried again with growing pauses; `pause` gives the seconds after the n-th failure. A success of
+    `whole_job`, which does the same for all feeds, settles what failed before it.
     """
 
     @dg.sensor(
@@ -164,12 +179,20 @@ def landing_sensor(
         except WarehouseBusy as error:
             return dg.SkipReason(str(error))
         last = runs[0] if runs else None
+        by_hand = context.instance.get_run_records(
+            dg.RunsFilter(job_name=whole_job, statuses=[dg.DagsterRunStatus.SUCCESS]), limit=1
+        )
+        if last and by_hand and (by_hand[0].end_time or 0) > (last.end_time or 0):
+            runs, last = [], None  # a sync has done since what failed then
         failed = last is not None and not last.dagster_run.is_success
         batch = plan_batch(listed, known, objects, size)
         if not batch and not failed:
             return dg.SkipReason("nothing new")
         name = batch_name(batch)
         attempt = 1 + _failures(runs, name)
+        waiting = batch_name(plan_batch(listed, known, len(listed), sum(o.size for o in listed)))
+        if attempt > ATTEMPTS and last and last.dagster_run.tags.get(WAITING_TAG, waiting) != waiting:
+            attempt = 1  # something new landed since
         if attempt > ATTEMPTS:
             return dg.SkipReason(f"given up after {ATTEMPTS} failed runs; mend the cause and run c360 sync")
         if last is not None and attempt > 1 and last.end_time:
@@ -179,7 +202,7 @@ def landing_sensor(
         # A run key is never launched twice, not even after a failure: the last run's id makes each attempt a new one.
         return dg.RunRequest(
             run_key=f"{name}-{attempt}-{last.dagster_run.run_id if last else 'first'}",
-            tags={BATCH_TAG: name, "c360/objects": str(len(batch))},
+            tags={BATCH_TAG: name, WAITING_TAG: waiting, "c360/objects": str(len(batch))},
         )
 
     return watch

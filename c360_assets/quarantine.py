@@ -18,6 +18,9 @@ from c360_assets.landing import Bucket, Listed
 from c360_assets.spool import GONE, MOVED, spooled_object
 from c360_assets.warehouse import Session, Warehouse
 
+# feed, key, etag, row
+Record = tuple[str, str, str, int]
+
 
 class QuarantineError(ValueError):
     """Nothing fits what was asked for; the text says what there is."""
@@ -88,14 +91,7 @@ def decide(warehouse: Warehouse, chosen: Sequence[Entry], decision: str, reason:
     return batch
 
 
-def _note(
-    session: Session,
-    records: Collection[tuple[str, str, str, int]],
-    decision: str,
-    reason: str,
-    now: datetime,
-    batch: str,
-) -> None:
+def _note(session: Session, records: Collection[Record], decision: str, reason: str, now: datetime, batch: str) -> None:
     rows = [(*record, decision, reason, now, batch) for record in sorted(records)]
     staging.insert(session, "staging.quarantine_decisions", staging.DECISIONS, rows)
 

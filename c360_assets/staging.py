@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-from botocore.exceptions import BotoCoreError, ClientError
 
 from c360_assets import landing
 from c360_assets.feeds import Feed
@@ -55,6 +54,12 @@ DECISIONS = {
     "decided_at": TIMESTAMP,
     "batch": TEXT,
 }
+REGISTERS = {
+    "object_ledger": "One row per object version seen, written in the transaction that loads its rows.",
+    "refused_rows": "One row per record that could not be read, with its text and every reason.",
+    "quarantine_decisions": "One row per decision of a person about a refused record.",
+}
+
 _BATCH = "%Y%m%dT%H%M%S.%f"
 
 
@@ -296,7 +301,7 @@ def staging_asset(
                 objects=objects, size=size, batches=config.max_batches or None, say=context.log.info,
             )  # fmt: skip
         except Exception as error:
-            passes = isinstance(error, BotoCoreError | ClientError | landing.LandingError) or may_pass(error)
+            passes = landing.may_pass(error) or may_pass(error)
             raise dg.Failure(description=str(error), allow_retries=passes) from error
         with warehouse.reading() as session:
             ((count,),) = session.rows(f"select count(*) from staging.{feed.name}")

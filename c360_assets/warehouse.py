@@ -85,13 +85,15 @@ class Warehouse(Protocol):
 
 
 # What may be gone at the next attempt. Anything else, a failed test first of all, would only fail again.
-_PASSING = ("lock", "connection", "timed out", "timeout", "temporarily", "too many requests", "reset by peer")
+_PASSING = ("could not set lock", "connection", "timed out", "timeout", "temporarily", "too many requests")
 
 
 def may_pass(error: BaseException) -> bool:
     """Is it worth trying again what ended with this error?"""
+    if isinstance(error, WarehouseBusy | ConnectionError):
+        return True
     text = str(error).lower()
-    return isinstance(error, WarehouseBusy | ConnectionError) or any(word in text for word in _PASSING)
+    return not isinstance(error, ValueError | TypeError | LookupError) and any(word in text for word in _PASSING)
 
 
 def open_warehouse(settings: Settings, announce: Announce = lambda text: None) -> Warehouse:

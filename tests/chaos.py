@@ -427,7 +427,7 @@ def _loaded(home: Path) -> int:
 
 # Children of a clean server that has imported everything: they start at once, and threads of ours are not in them.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["tests.chaos"])
+_FORKS.set_forkserver_preload(["c360_assets.local", "c360_assets.staging", "tests.parts"])
 
 
 # --- the program
