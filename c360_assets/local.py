@@ -7,6 +7,7 @@ process is gone.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -71,24 +72,33 @@ def landing_bucket(settings: Settings) -> Bucket:
 
 @contextmanager
 def embedded_s3(settings: Settings) -> Iterator[str]:
-    """Yields the endpoint of this home's S3: the one that runs, else one on a free port, stopped at the end."""
+    """Yields the endpoint of this home's S3, started if there is none; the last of those who use it stops it.
+
+    Who uses it holds a shared lock, which ends with the process however that ends.
+    """
     if settings.s3_endpoint:
         yield settings.s3_endpoint
         return
-    running = running_s3(settings.home)
-    if running is not None:
-        yield running
-        return
-    process, endpoint = start_s3(settings.home)
-    try:
-        yield endpoint
-    finally:
-        stop(process)
-        _note(settings.home).unlink(missing_ok=True)
+    home = settings.home
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "s3.turn").open("w") as turn, (home / "s3.users").open("w") as users:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        fcntl.flock(users, fcntl.LOCK_SH)
+        endpoint = running_s3(home) or start_s3(home)
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        try:
+            yield endpoint
+        finally:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            fcntl.flock(users, fcntl.LOCK_UN)
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                end_s3(home)
 
 
-def start_s3(home: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """Starts ministack on disk, on a free port of the loopback, and waits until it answers."""
+def start_s3(home: Path) -> str:
+    """Starts ministack on disk, on a free port of the loopback, waits until it answers, and returns its endpoint."""
+    end_s3(home)
     data = home / "s3"
     (data / "objects").mkdir(parents=True, exist_ok=True)
     (data / "state").mkdir(exist_ok=True)
@@ -111,10 +121,10 @@ def start_s3(home: Path) -> tuple[subprocess.Popen[bytes], str]:
             env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     endpoint = f"http://127.0.0.1:{port}"
-    until = time.monotonic() + 20
+    until = time.monotonic() + 30
     while not _healthy(endpoint):
         if process.poll() is not None or time.monotonic() > until:
-            stop(process)
+            end_s3(home)
             raise LandingError(f"the embedded S3 did not start; see {data / 'log'}")
         time.sleep(0.05)
     note = _note(home)
@@ -122,7 +132,24 @@ def start_s3(home: Path) -> tuple[subprocess.Popen[bytes], str]:
         json.dumps({"endpoint": endpoint, "pid": process.pid, "started": started_at(process.pid)})
     )
     note.with_suffix(".new").rename(note)
-    return process, endpoint
+    return endpoint
+
+
+def end_s3(home: Path) -> None:
+    """Ends every S3 that serves this home, also one whose command was killed before it could note it."""
+    _note(home).unlink(missing_ok=True)
+    serving = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            is_s3 = any(part.endswith("ministack") for part in process.cmdline())
+            if is_s3 and process.environ().get("S3_DATA_DIR") == str(home / "s3" / "objects"):
+                process.terminate()
+                serving.append(process)
+    _, alive = psutil.wait_procs(serving, timeout=5)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=5)
 
 
 def stop(process: subprocess.Popen[bytes], patience: float = 5.0, ask: signal.Signals = signal.SIGTERM) -> None:

@@ -126,6 +126,8 @@ class DuckDBWarehouse:
                 # A checkpoint at every commit costs ten times the commit; it follows when the log has grown.
                 connection.execute("set checkpoint_threshold = '256MB'")
                 connection.execute("set preserve_insertion_order = false")
+                # What one of our own statements needs is little; without a bound DuckDB keeps what it has loaded.
+                connection.execute("set memory_limit = '1GB'")
                 yield _DuckDBSession(connection)
             finally:
                 connection.close()
