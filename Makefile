@@ -50,6 +50,7 @@ prove: install ## random streams through the engine against the oracle for SECON
 	$(BIN)/python -m tests.prove --seconds $(or $(SECONDS),600)
 
 chaos: install ## kill -9 at many moments of loads and syncs (ROUNDS, default 30)
+	C360_CHAOS=1 $(BIN)/python -m pytest tests/platform/test_kill.py
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),30)
 
 browser: install ## Chromium for the browser tests (Debian)

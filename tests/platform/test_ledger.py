@@ -510,7 +510,8 @@ def test_a_large_object_is_loaded_in_memory_that_does_not_grow_with_it(
     ).stdout.split()  # fmt: skip
     loaded, peak = int(told[0]), int(told[1])
     assert loaded == rows
-    assert peak < (700 if BIG >= 500 else 500), f"{peak} MB"
+    # Reader and spool take some 400 MB whatever the size, the writer at most the 1 GB that it is given.
+    assert peak < 1_500, f"{peak} MB"
 
 
 # --- crashes
