@@ -17,9 +17,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 
 FORMATS = ("csv", "json", "parquet")
-KINDS = ("upsert",)
+KINDS = ("upsert", "lines")
 OVERWRITES = ("replace", "append")
 SOURCE = "staging"
+
+# What a feed of kind `lines` may state of a line, of the refund on its receipt, and of an item cancelled afterwards.
+LINE = (
+    "store_id", "city", "transaction_id", "customer_id", "currency", "payment_method",
+    "product_id", "unit_price", "quantity", "cancelled",
+    "refund_transaction_id", "refund_amount", "refund_method", "refund_time",
+    "cancelled_transaction_id", "cancelled_product_id",
+)  # fmt: skip
 
 
 class DeclarationError(ValueError):
@@ -81,10 +89,10 @@ class Feed:
         return self.columns == ("payload",)
 
     def replaces(self, key: str) -> bool:
-        """Does a new version of the object replace the one before? If undeclared: where the name gives the time."""
+        """Does a new version of the object replace the one before? If undeclared: of lines, or if its name is dated."""
         if self.overwrite:
             return self.overwrite == "replace"
-        return self.event_time.in_name(key) is not None
+        return self.kind == "lines" or self.event_time.in_name(key) is not None
 
 
 def load_feeds(folders: Iterable[Path]) -> dict[str, Feed]:
@@ -227,12 +235,16 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
     position.end()
     operation.end()
     mapping = field.take("map", dict, {})
+    payload = columns == ("payload",)
+    if kind == "lines":
+        _take_lines(where, field, mapping, payload)
     field.end()
 
     named |= {f"map: {target}": received for target, received in mapping.items()}
     named |= {f"required: {column}": column for column in required}
     for what, column in named.items():
-        if column is not None and column not in columns:
+        # The fields of a payload are told apart in clean, where the document is read.
+        if column is not None and column not in columns and not payload:
             raise DeclarationError(
                 f"{where}: {what}: column '{column}' is not declared; there are: {', '.join(columns)}"
             )
@@ -254,6 +266,32 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
         delimiter=delimiter,
         fresh_within_hours=fresh,
     )
+
+
+def _take_lines(where: str, field: _Fields, mapping: Mapping[str, Any], payload: bool) -> None:
+    """What only lines of receipts have. The dbt macros read it; here it is checked."""
+    nested = field.take("lines", str, None)
+    constants = field.take("constants", dict, {})
+    strip = field.take("strip", dict, {})
+    for name in ("returns", "adjustments"):
+        _pattern(f"{where}: {name}", field.take(name, str, None), groups=0)
+    for name, pattern in strip.items():
+        _pattern(f"{where}: strip: {name}", str(pattern), groups=0)
+    for what, names in {"map": mapping, "constants": constants, "strip": strip}.items():
+        unknown = sorted(set(names) - set(LINE))
+        if unknown:
+            raise DeclarationError(f"{where}: {what}: '{unknown[0]}' is not known; it may be: {', '.join(LINE)}")
+    missing = [
+        n
+        for n in ("store_id", "transaction_id", "product_id", "unit_price", "quantity")
+        if n not in mapping and n not in constants
+    ]
+    if missing:
+        raise DeclarationError(f"{where}: map: {missing[0]}: is missing; a line cannot do without it")
+    if payload and nested is None:
+        raise DeclarationError(f"{where}: lines: is missing; name the array in which the lines of a receipt stand")
+    if nested is not None and not payload:
+        raise DeclarationError(f"{where}: lines: '{nested}' is for feeds whose one column is payload")
 
 
 def _column(declared: Any, where: str) -> str:
@@ -279,14 +317,14 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _pattern(where: str, text: str | None) -> re.Pattern[str] | None:
+def _pattern(where: str, text: str | None, groups: int = 1) -> re.Pattern[str] | None:
     if text is None:
         return None
     try:
         pattern = re.compile(text)
     except re.error as error:
         raise DeclarationError(f"{where}: '{text}' is no regular expression: {error}") from None
-    if pattern.groups < 1:
+    if pattern.groups < groups:
         raise DeclarationError(f"{where}: '{text}' has no group (...) around the fourteen digits of the instant")
     return pattern
 

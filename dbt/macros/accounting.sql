@@ -2,12 +2,12 @@
   How many events each object version was the first to bring, counted from the rows alone, without a look at the log:
   so the log can be held against it. One row per batch and object version whose count grew.
 
-  The event of a row is its identity (key, time, operation, content). Accepted is the earliest copy, by arrival (batch,
-  key, row), among the copies that stand. When that copy's object is superseded, the acceptance passes to the next
-  copy that stands.
+  `identity`: the columns that say which event a row tells, such as key, time, operation and content. Accepted is the
+  earliest copy, by arrival (batch, key, row), among the copies that stand. When that copy's object is superseded, the
+  acceptance passes to the next copy that stands.
 -#}
-{% macro accepted_rows(entity_name, events) %}
-{%- set identity = (c360.entity(entity_name).key + ['event_time', 'op', 'content']) | join(', ') -%}
+{% macro accepted_rows(identity, events) %}
+{%- set identity = identity | join(', ') -%}
 with
 
 new_batches as (
@@ -84,3 +84,19 @@ having sum(accepted) <> 0
   where false
   {%- endfor %}
 {% endmacro %}
+
+{#- What the lines of a feed are counted as: a flat feed's line is its record. -#}
+{% macro unit_of_line(feed) -%}
+  {%- set nested = [] -%}
+  {%- for f in declared_feeds() if f.feed.get('lines') %}{% do nested.append(f.name) %}{% endfor -%}
+  case when {{ feed }} in ('{{ nested | join("', '") }}') then 'line' else 'row' end
+{%- endmacro %}
+
+{#- One row: how much was accepted from the objects that stand. -#}
+{% macro accepted_and_standing(accepted, superseded) -%}
+  select coalesce(sum(accepted.accepted), 0) as count_accepted
+  from {{ accepted }} as accepted
+  left join {{ superseded }} as superseded
+    on {{ agree('accepted', 'superseded', ['_feed', '_key', '_etag', '_loaded_batch']) }}
+  where superseded._key is null
+{%- endmacro %}

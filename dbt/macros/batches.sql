@@ -47,12 +47,14 @@
 {#-
   Materialization `by_batch`: a table that takes each staged batch once.
   The model's SQL selects the rows of `{{ new_batches() }}` with the columns `_batch` (the batch that a row comes with)
-  and, if `unique_key` is set, rows of former batches equal in it make way (a replayed row stands once).
+  and, if `unique_key` is set, rows of former batches equal in it make way (a replayed row stands once), except those
+  that are `final`, a condition on them: these stand, and the new ones are left out.
   Rows of a batch that is taken again (its mark was lost in a rebuild) are replaced, never added to.
 -#}
 {% materialization by_batch, default %}
   {%- set target_relation = this.incorporate(type='table') -%}
   {%- set unique_key = config.get('unique_key', []) -%}
+  {%- set final = config.get('final') -%}
   {%- set work = this.identifier ~ '__rows' -%}
 
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
@@ -75,6 +77,9 @@
     {%- set columns = adapter.get_columns_in_relation(this) | map(attribute='quoted') | join(', ') -%}
     {%- set dml = [] -%}
     {%- do dml.append("delete from " ~ this ~ " where _batch in (select batch from " ~ this.identifier ~ "__batches)") -%}
+    {%- if final %}{% do dml.append(
+      "delete from " ~ work ~ " using (select * from " ~ this ~ " where " ~ final ~ ") as w where " ~ agree(work, 'w', unique_key)
+    ) %}{% endif -%}
     {%- if unique_key %}{% do dml.append(delete_matching(this, work, unique_key)) %}{% endif -%}
     {%- do dml.append("insert into " ~ this ~ " (" ~ columns ~ ") select " ~ columns ~ " from " ~ work) -%}
     {%- do dml.append(mark_batches(this)) -%}

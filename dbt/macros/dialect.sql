@@ -77,6 +77,82 @@
   to_json(object_construct_keep_null({% for name, value in columns.items() %}'{{ name }}', {{ value }}{{ ', ' if not loop.last }}{% endfor %}))
 {%- endmacro %}
 
+{#-
+  A JSON document, read once, of which `fields` are taken as text, and of the array `array` the `line_fields` of each
+  element. What is no such thing is null. A number comes as the shortest text that reads as the same double.
+-#}
+{% macro json_document(payload, fields, array, line_fields) %}
+  {{- return(adapter.dispatch('json_document', 'c360')(payload, fields, array, line_fields)) -}}
+{% endmacro %}
+{% macro duckdb__json_document(payload, fields, array, line_fields) -%}
+  {%- set line = {} -%}
+  {%- for field in line_fields %}{% do line.update({field: 'VARCHAR'}) %}{% endfor -%}
+  {%- set document = {array: [line]} -%}
+  {%- for field in fields %}{% do document.update({field: 'VARCHAR'}) %}{% endfor -%}
+  from_json({{ payload }}, '{{ tojson(document) }}')
+{%- endmacro %}
+{% macro snowflake__json_document(payload, fields, array, line_fields) %}try_parse_json({{ payload }}){% endmacro %}
+
+{#- A field of a document, or of an element of its array, as text. -#}
+{% macro json_field(document, field) %}{{ return(adapter.dispatch('json_field', 'c360')(document, field)) }}{% endmacro %}
+{% macro duckdb__json_field(document, field) %}{{ document }}."{{ field }}"{% endmacro %}
+{% macro snowflake__json_field(document, field) %}cast({{ document }}:"{{ field }}" as varchar){% endmacro %}
+
+{#- `object.field` of a document, as text. -#}
+{% macro json_nested_field(document, path) %}{{ return(adapter.dispatch('json_nested_field', 'c360')(document, path)) }}{% endmacro %}
+{% macro duckdb__json_nested_field(document, path) -%}
+  {%- set object, field = path.split('.') -%}
+  case when {{ document }}."{{ object }}" is not null then try(json_extract_string({{ document }}."{{ object }}", '$."{{ field }}"')) end
+{%- endmacro %}
+{% macro snowflake__json_nested_field(document, path) -%}
+  {%- set object, field = path.split('.') -%}
+  cast({{ document }}:"{{ object }}":"{{ field }}" as varchar)
+{%- endmacro %}
+
+{#- Is the field there, and not null? -#}
+{% macro json_is_given(document, payload, field) %}{{ return(adapter.dispatch('json_is_given', 'c360')(document, payload, field)) }}{% endmacro %}
+{% macro duckdb__json_is_given(document, payload, field) -%}
+  case when {{ document }}."{{ field }}" is not null then true else coalesce(json_type({{ payload }}, '$."{{ field }}"'), 'NULL') <> 'NULL' end
+{%- endmacro %}
+{% macro snowflake__json_is_given(document, payload, field) -%}
+  coalesce(typeof({{ document }}:"{{ field }}"), 'NULL_VALUE') <> 'NULL_VALUE'
+{%- endmacro %}
+
+{% macro json_is_object(document, field) %}{{ return(adapter.dispatch('json_is_object', 'c360')(document, field)) }}{% endmacro %}
+{% macro duckdb__json_is_object(document, field) -%}
+  coalesce(try(json_type({{ document }}."{{ field }}")), '') = 'OBJECT'
+{%- endmacro %}
+{% macro snowflake__json_is_object(document, field) %}coalesce(is_object({{ document }}:"{{ field }}"), false){% endmacro %}
+
+{#- Is the document's array one? -#}
+{% macro json_is_array(document, array) %}{{ return(adapter.dispatch('json_is_array', 'c360')(document, array)) }}{% endmacro %}
+{% macro duckdb__json_is_array(document, array) %}{{ document }}."{{ array }}" is not null{% endmacro %}
+{% macro snowflake__json_is_array(document, array) %}coalesce(is_array({{ document }}:"{{ array }}"), false){% endmacro %}
+
+{#- How many elements it has; 0 where it is none. -#}
+{% macro json_count(document, array) %}{{ return(adapter.dispatch('json_count', 'c360')(document, array)) }}{% endmacro %}
+{% macro duckdb__json_count(document, array) %}coalesce(len({{ document }}."{{ array }}"), 0){% endmacro %}
+{% macro snowflake__json_count(document, array) %}coalesce(array_size({{ document }}:"{{ array }}"), 0){% endmacro %}
+
+{#- A row per element of the array, with `line`, counted from 1, and `item`. -#}
+{% macro json_exploded(rows, columns, document, array) %}
+  {{- return(adapter.dispatch('json_exploded', 'c360')(rows, columns, document, array)) -}}
+{% endmacro %}
+{% macro duckdb__json_exploded(rows, columns, document, array) -%}
+  select
+    {{ columns | join(', ') }},
+    cast(generate_subscripts({{ document }}."{{ array }}", 1) as int) as line,
+    unnest({{ document }}."{{ array }}") as item
+  from {{ rows }}
+{%- endmacro %}
+{% macro snowflake__json_exploded(rows, columns, document, array) -%}
+  select
+    {{ 'r.' ~ (columns | join(', r.')) }},
+    cast(f.index + 1 as int) as line,
+    f.value as item
+  from {{ rows }} as r, lateral flatten(input => case when is_array(r.{{ document }}:"{{ array }}") then r.{{ document }}:"{{ array }}" end) as f
+{%- endmacro %}
+
 {#- Aggregate: the texts as a JSON array, sorted. For texts that need no escaping: hashes, codes. -#}
 {% macro sorted_json_array(text) %}{{ return(adapter.dispatch('sorted_json_array', 'c360')(text)) }}{% endmacro %}
 {% macro duckdb__sorted_json_array(text) -%}

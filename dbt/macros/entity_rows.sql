@@ -16,10 +16,7 @@ ledger as (
 ),
 
 replays as (
-  select feed, _key, _etag, _row, max(batch) as batch, max(decided_at) as decided_at
-  from {{ source('staging', 'quarantine_decisions') }}
-  where decision = 'replay'
-  group by feed, _key, _etag, _row
+  {{- replays() }}
 ),
 {% for feed in feeds %}
 {{ feed.name }}_received as (
@@ -75,8 +72,6 @@ select * from final
 {#- The feed's rows under the entity's names: text, trimmed. -#}
 {% macro received_rows(entity, feed) %}
   {%- set map = feed.feed.get('map') or {} -%}
-  {%- set as_received = {} -%}
-  {%- for column in feed.columns if not column.startswith('_') %}{% do as_received.update({column: 's.' ~ column}) %}{% endfor -%}
   {%- set stated = {
     'stated_time': (feed.feed.get('event_time') or {}).get('column'),
     'stated_position': (feed.feed.get('position') or {}).get('column'),
@@ -87,43 +82,15 @@ select * from final
     {%- do stated.update({column: received if received in feed.columns else none}) -%}
   {%- endfor %}
   select
-    '{{ feed.name }}' as _feed,
-    s._key,
-    s._etag,
-    s._row,
-    s._batch as _loaded_batch,
-    coalesce(replays.batch, s._batch) as _batch,
-    coalesce(replays.decided_at, s._loaded_at) as known_at,
-    ledger.event_time as object_time,
+    {{- record_lineage(feed) }}
     {%- for name, column in stated.items() %}
     {{ received_text(feed, 's.' ~ column) if column else 'cast(null as varchar)' }} as {{ name }},
     {%- endfor %}
-    {{ json_text(as_received) }} as raw
+    {{ raw_record(feed) }} as raw
   from {{ feed.relation }} as s
-  inner join ledger
-    on ledger.feed = '{{ feed.name }}'
-    and s._key = ledger.key
-    and s._etag = ledger.etag
-    and s._batch = ledger.batch
-  left join replays
-    on replays.feed = '{{ feed.name }}'
-    and s._key = replays._key
-    and s._etag = replays._etag
-    and s._row = replays._row
-    -- What was decided about an earlier load of the same version says nothing about this one.
-    and s._batch < replays.batch
+  {{- record_joins(feed) }}
   where coalesce(replays.batch, s._batch) in (select batch from {{ new_batches() }})
 {% endmacro %}
-
-{#- A received text, trimmed; null where it is one of the texts that the feed declares to mean null. -#}
-{% macro received_text(feed, column) -%}
-  {%- set nulls = feed.feed.get('nulls') or [] -%}
-  {%- if nulls -%}
-    case when {{ trimmed(column) }} in ('{{ nulls | map('replace', "'", "''") | join("', '") }}') then null else {{ trimmed(column) }} end
-  {%- else -%}
-    {{ trimmed(column) }}
-  {%- endif -%}
-{%- endmacro %}
 
 {#- Beside the text: its typed value, null where it has none. -#}
 {% macro parsed_rows(entity, feed) %}
@@ -143,22 +110,6 @@ select * from final
       {%- endfor %}
     end as op
   from {{ feed.name }}_received
-{% endmacro %}
-
-{#- The instant of each row: its object's, or its own. -#}
-{% macro timed_rows(feed) %}
-  {%- set zone = (feed.feed.get('event_time') or {}).get('zone', 'UTC') %}
-  select
-    *,
-    case
-      when object_time is not null then object_time
-      when stated_offset is not null then {{ minutes_earlier('wall_clock', 'stated_offset') }}
-      else {{ 'wall_clock' if zone == 'UTC' else to_utc('wall_clock', zone) }}
-    end as event_time,
-    {% if zone == 'UTC' %}false{% else -%}
-    object_time is null and stated_offset is null and coalesce({{ is_unclear_local('wall_clock', zone) }}, false)
-    {%- endif %} as is_unclear_time
-  from {{ feed.name }}_parsed
 {% endmacro %}
 
 {% macro checked_rows(entity, feed) %}

@@ -45,20 +45,6 @@
   {{ return({'relations': [log, current, ties]}) }}
 {% endmaterialization %}
 
-{#-
-  Materialization `scd2_companion`: a table that the log's model wrote. Its SQL says what the table holds, for readers
-  and for the check that compares; it is not run. Without the log in the same selection the table would be passed off
-  as fresh, so that is an error.
--#}
-{% materialization scd2_companion, default %}
-  {%- set log = model.depends_on.nodes | first -%}
-  {%- if log not in selected_resources -%}
-    {%- do exceptions.raise_compiler_error(model.name ~ ' is written by ' ~ log.split('.')[-1] ~ ': select that too') -%}
-  {%- endif -%}
-  {%- call statement('main', auto_begin=False) %}select count(*) from {{ this }}{% endcall -%}
-  {{ return({'relations': [this.incorporate(type='table')]}) }}
-{% endmaterialization %}
-
 {#- The batches in the stream: those that bring rows and those that take some back. -#}
 {% macro scd2_batches(stream) -%}
   select _batch as batch from ({{ stream }}) as brought

@@ -196,6 +196,7 @@ def read_by(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, 
 
 # What a model of the layer may read: layers of models, and whether sources.
 MAY_READ = {
+    "staging": (set(), True),
     "clean": ({"clean"}, True),
     "core": ({"clean", "core"}, False),
     "vault": ({"clean", "vault"}, False),

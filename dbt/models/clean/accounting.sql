@@ -25,45 +25,111 @@ refused_in_reading as (
   group by feed, _key, _etag
 ),
 
+lines as (
+  select
+    *,
+    {{ unit_of_line('_feed') }} as unit
+  from {{ ref('pos_line_rows') }}
+),
+
 cleaned as (
   select
-    _feed,
-    _key,
-    _etag,
+    _feed, _key, _etag,
+    'row' as unit,
     count(*) as count_cleaned,
     sum(case when reasons <> '[]' then 1 else 0 end) as count_refused
   from {{ ref('customer_rows') }}
+  group by _feed, _key, _etag
+
+  union all
+
+  select
+    _feed, _key, _etag, unit,
+    count(*) as count_cleaned,
+    sum(case when reasons <> '[]' then 1 else 0 end) as count_refused
+  from lines
+  where line >= 0
+  group by _feed, _key, _etag, unit
+
+  union all
+
+  select
+    _feed, _key, _etag,
+    'row' as unit,
+    count(*) as count_cleaned,
+    sum(case when reasons <> '[]' then 1 else 0 end) as count_refused
+  from {{ ref('pos_receipts') }}
   group by _feed, _key, _etag
 ),
 
 accepted as (
   select
-    _feed,
-    _key,
-    _etag,
+    _feed, _key, _etag,
+    'row' as unit,
     sum(accepted) as count_accepted
   from {{ ref('customer_accepted') }}
   group by _feed, _key, _etag
+
+  union all
+
+  select
+    _feed, _key, _etag,
+    {{ unit_of_line('_feed') }} as unit,
+    sum(accepted) as count_accepted
+  from {{ ref('pos_line_accepted') }}
+  group by _feed, _key, _etag
+
+  union all
+
+  select
+    _feed, _key, _etag,
+    'row' as unit,
+    sum(accepted) as count_accepted
+  from {{ ref('pos_receipt_accepted') }}
+  group by _feed, _key, _etag
+),
+
+counted as (
+  select
+    *,
+    'row' as unit
+  from ledger
+
+  union all
+
+  select
+    *,
+    'line' as unit
+  from ledger
+  where {{ unit_of_line('_feed') }} = 'line'
 ),
 
 final as (
   select
-    ledger._feed as feed,
-    ledger._key,
-    ledger._etag,
-    'row' as unit,
-    cast(coalesce(received.count_received, 0) + coalesce(refused_in_reading.count_refused, 0) as bigint) as received,
+    counted._feed as feed,
+    counted._key,
+    counted._etag,
+    counted.unit,
+    cast(
+      case
+        when counted.unit = 'line' then coalesce(cleaned.count_cleaned, 0)
+        else coalesce(received.count_received, 0) + coalesce(refused_in_reading.count_refused, 0)
+      end as bigint
+    ) as received,
     cast(coalesce(accepted.count_accepted, 0) as bigint) as accepted,
-    cast(coalesce(refused_in_reading.count_refused, 0) + coalesce(cleaned.count_refused, 0) as bigint) as quarantined,
+    cast(
+      case when counted.unit = 'row' then coalesce(refused_in_reading.count_refused, 0) else 0 end
+      + coalesce(cleaned.count_refused, 0) as bigint
+    ) as quarantined,
     cast(
       coalesce(cleaned.count_cleaned, 0) - coalesce(cleaned.count_refused, 0) - coalesce(accepted.count_accepted, 0)
       as bigint
     ) as duplicates
-  from ledger
+  from counted
   left join received using (_feed, _key, _etag)
   left join refused_in_reading using (_feed, _key, _etag)
-  left join cleaned using (_feed, _key, _etag)
-  left join accepted using (_feed, _key, _etag)
+  left join cleaned using (_feed, _key, _etag, unit)
+  left join accepted using (_feed, _key, _etag, unit)
 )
 
 select * from final

@@ -23,6 +23,19 @@ refused_in_cleaning as (
     _loaded_batch
   from {{ ref('customer_rows') }}
   where reasons <> '[]'
+
+  union all
+
+  select
+    _feed as feed, _key, _etag, _row,
+    case when {{ unit_of_line('_feed') }} = 'line' and line >= 0 then line end as line,
+    'cleaning' as stage,
+    raw, reasons,
+    known_at as refused_at,
+    _batch as batch,
+    _loaded_batch
+  from {{ ref('pos_line_rows') }}
+  where reasons <> '[]'
 ),
 
 refused as (

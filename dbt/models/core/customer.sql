@@ -1,3 +1,3 @@
-{{ config(materialized='scd2_companion') }}
+{{ config(materialized='companion') }}
 
 {{ scd2_current('customer', ref('customer_log')) }}

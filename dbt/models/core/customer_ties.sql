@@ -1,3 +1,3 @@
-{{ config(materialized='scd2_companion') }}
+{{ config(materialized='companion') }}
 
 {{ scd2_all_ties('customer', ref('customer_log')) }}

@@ -61,14 +61,7 @@ with logged as (
 ),
 
 counted as (
-  select coalesce(sum(accepted.accepted), 0) as count_accepted
-  from {{ accepted }} as accepted
-  left join {{ superseded }} as superseded
-    on accepted._feed = superseded._feed
-    and accepted._key = superseded._key
-    and accepted._etag = superseded._etag
-    and accepted._loaded_batch = superseded._loaded_batch
-  where superseded._key is null
+  {{ accepted_and_standing(accepted, superseded) }}
 )
 
 select count_logged, count_accepted

@@ -1,0 +1,161 @@
+{#-
+  Materialization `latest`: copies of records become the one that counts per key, and the log of when it did. The newest
+  object wins (last modified, then key); within an object the later row. The result is a function of the set of objects.
+
+  The model's SQL is the stream, one row per copy: the key columns, the attributes, `content` (see content_hash), the lineage
+  `_feed, _key, _etag, _row, _loaded_batch`, `_last_modified` of its object, `_batch` (with which it came) and `_retracted_by`
+  (the batch that took it back, or null). `meta.entity` declares name, key and attributes (as `tracked`).
+
+  The log has one row per record as it counted: from `_batch` until `_ended_batch`, null while it stands. So what a run
+  changed is the rows that carry its batches, old values and new ones alike, and what is made of the records is refreshed for
+  these alone (materialization `by_change`). A copy of equal content changes nothing.
+
+  Companion `<entity>_replaced`: one row per content that another object's replaced, as it stood.
+-#}
+{% materialization latest, default %}
+  {%- set entity = entity_of(model) -%}
+  {%- set log = this.incorporate(type='table') -%}
+  {%- set replaced = api.Relation.create(database=this.database, schema=this.schema, identifier=entity.name ~ '_replaced', type='table') -%}
+
+  {{ run_hooks(pre_hooks, inside_transaction=False) }}
+  {%- do ensure_consumed_batches(this) -%}
+  {%- set is_new = should_full_refresh() or load_cached_relation(this) is none -%}
+  {%- if is_new -%}
+    {%- do forget_batches(this) -%}
+    {%- do latest_make_tables(entity, log, replaced, sql) -%}
+  {%- endif -%}
+
+  {%- if take_new_batches(this, consumed_upstream(config.require('upstream'))) > 0 -%}
+    {%- do latest_settle(entity, log, sql, is_new) -%}
+    {%- do in_one_transaction(latest_write(entity, log, replaced)) -%}
+  {%- else -%}
+    {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
+  {%- endif -%}
+
+  {{ run_hooks(post_hooks, inside_transaction=False) }}
+  {%- do persist_docs(log, model) -%}
+  {{ return({'relations': [log, replaced]}) }}
+{% endmaterialization %}
+
+{% macro latest_lineage() %}{% do return(['_feed', '_key', '_etag', '_row', '_loaded_batch']) %}{% endmacro %}
+
+{% macro latest_columns(entity) %}{% do return(entity.key + entity.attributes + ['content'] + latest_lineage()) %}{% endmacro %}
+
+{#- Empty tables of the right shape. -#}
+{% macro latest_make_tables(entity, log, replaced, stream) %}
+  {%- for relation in [log, replaced] -%}
+    {%- set existing = load_cached_relation(relation) -%}
+    {%- if existing is not none %}{% do adapter.drop_relation(existing) %}{% endif -%}
+  {%- endfor -%}
+  {%- call statement('make_log', auto_begin=False) %}
+    create or replace table {{ log }} as
+    select {{ latest_columns(entity) | join(', ') }}, _batch, _batch as _ended_batch
+    from ({{ stream }}) as stream
+    where false
+  {% endcall -%}
+  {%- call statement('make_replaced', auto_begin=False) %}
+    create or replace table {{ replaced }} as
+    select {{ latest_columns(entity) | join(', ') }}, _key as winner_key from {{ log }} where false
+  {% endcall -%}
+{% endmacro %}
+
+{#- Work tables: the copies of each key of which one comes or goes, those that count now, and what that changes. -#}
+{% macro latest_settle(entity, log, stream, is_new) %}
+  {%- set work = log.identifier -%}
+  {%- set key = entity.key | join(', ') -%}
+  {%- set record = entity.key + ['content'] + latest_lineage() -%}
+
+  {%- do work_table(work ~ '__touched', "
+    select distinct " ~ key ~ " from (" ~ stream ~ ") as stream
+    where _batch in (select batch from " ~ work ~ "__batches) or _retracted_by in (select batch from " ~ work ~ "__batches)") -%}
+
+  {%- set copies -%}
+    select stream.*
+    from ({{ stream }}) as stream
+    {%- if not is_new %}
+    inner join {{ work }}__touched as touched on {{ agree('stream', 'touched', entity.key) }}
+    {%- endif %}
+  {%- endset -%}
+  {%- do work_table(work ~ '__copies', latest_ranked(entity, '(' ~ copies ~ ')')) -%}
+
+  {#- What stands in the log and goes on to stand: the content counts, and the record it came from is still there. -#}
+  {%- do work_table(work ~ '__kept', "
+    select log." ~ (record | join(', log.')) ~ "
+    from " ~ log ~ " as log
+    inner join " ~ work ~ "__copies as winner
+      on winner.rank_in_key = 1 and " ~ agree('log', 'winner', entity.key + ['content']) ~ "
+    inner join " ~ work ~ "__copies as origin on " ~ agree('log', 'origin', record) ~ "
+    where log._ended_batch is null") -%}
+{% endmacro %}
+
+{#- The statements of the one transaction. -#}
+{% macro latest_write(entity, log, replaced) %}
+  {%- set work = log.identifier -%}
+  {%- set columns = latest_columns(entity) | join(', ') -%}
+  {%- set newest = "(select max(batch) from " ~ work ~ "__batches)" -%}
+
+  {%- set end -%}
+    update {{ log }} set _ended_batch = {{ newest }}
+    from (
+      select touched.* from {{ work }}__touched as touched
+      left join {{ work }}__kept as kept on {{ agree('touched', 'kept', entity.key) }}
+      where kept.content is null
+    ) as w
+    where {{ log.identifier }}._ended_batch is null and {{ agree(log.identifier, 'w', entity.key) }}
+  {%- endset -%}
+
+  {%- set add -%}
+    insert into {{ log }} ({{ columns }}, _batch, _ended_batch)
+    select {{ 'copies.' ~ (latest_columns(entity) | join(', copies.')) }}, {{ newest }}, null
+    from {{ work }}__copies as copies
+    left join {{ work }}__kept as kept on {{ agree('copies', 'kept', entity.key) }}
+    where copies.rank_in_key = 1 and kept.content is null
+  {%- endset -%}
+
+  {%- do return([
+    end, add, delete_matching(replaced, work ~ '__touched', entity.key),
+    "insert into " ~ replaced ~ " " ~ latest_losers(entity, work ~ '__copies'), mark_batches(log),
+  ]) -%}
+{% endmacro %}
+
+{#- The copies that stand, the one that counts first: rank 1 of its key. -#}
+{% macro latest_ranked(entity, stream) -%}
+  select
+    *,
+    row_number() over (
+      partition by {{ entity.key | join(', ') }}
+      order by _last_modified desc, _key desc, _row desc, _feed desc, _etag desc, _loaded_batch desc
+    ) as rank_in_key
+  from {{ stream }} as stream
+  where _retracted_by is null
+{%- endmacro %}
+
+{#- Of each content that lost, the newest copy, and the object that won. -#}
+{% macro latest_losers(entity, ranked) -%}
+  select {{ latest_columns(entity) | join(', ') }}, winner_key
+  from (
+    select
+      copies.*,
+      winner._key as winner_key,
+      row_number() over (
+        partition by {{ 'copies.' ~ ((entity.key + ['content']) | join(', copies.')) }} order by copies.rank_in_key
+      ) as rank_in_content
+    from {{ ranked }} as copies
+    inner join {{ ranked }} as winner
+      on winner.rank_in_key = 1 and {{ agree('copies', 'winner', entity.key) }}
+    where copies.rank_in_key > 1 and copies.content <> winner.content
+  ) as losers
+  where rank_in_content = 1
+{%- endmacro %}
+
+{#- Every content that another object's replaced. -#}
+{% macro latest_replaced(entity_name, stream) -%}
+  {%- set entity = c360.entity(entity_name) -%}
+with
+
+ranked as (
+  {{ latest_ranked(entity, stream) }}
+)
+
+{{ latest_losers(entity, 'ranked') }}
+{%- endmacro %}

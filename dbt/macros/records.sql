@@ -1,0 +1,102 @@
+{#-
+  Records as staged, on their way into clean: where they come from, with which batch, at which instant. What every kind
+  of feed shares. A record that was replayed comes with the batch of its last replay.
+-#}
+
+{% macro replays() %}
+  select feed, _key, _etag, _row, max(batch) as batch, max(decided_at) as decided_at
+  from {{ source('staging', 'quarantine_decisions') }}
+  where decision = 'replay'
+  group by feed, _key, _etag, _row
+{% endmacro %}
+
+{#- Of the staged record `s`: lineage, batch, and the instant that its object gives, if it does. -#}
+{% macro record_lineage(feed) %}
+    '{{ feed.name }}' as _feed,
+    s._key,
+    s._etag,
+    s._row,
+    s._batch as _loaded_batch,
+    coalesce(replays.batch, s._batch) as _batch,
+    coalesce(replays.decided_at, s._loaded_at) as known_at,
+    ledger.last_modified as _last_modified,
+    ledger.event_time as object_time,
+{%- endmacro %}
+
+{#- The staged record `s` with its object and the last replay. -#}
+{% macro record_joins(feed) %}
+  inner join ledger
+    on ledger.feed = '{{ feed.name }}'
+    and s._key = ledger.key
+    and s._etag = ledger.etag
+    and s._batch = ledger.batch
+  {{- replay_join(feed) }}
+{%- endmacro %}
+
+{% macro replay_join(feed) %}
+  left join replays
+    on replays.feed = '{{ feed.name }}'
+    and s._key = replays._key
+    and s._etag = replays._etag
+    and s._row = replays._row
+    -- What was decided about an earlier load of the same version says nothing about this one.
+    and s._batch < replays.batch
+{%- endmacro %}
+
+{#- The staged record `s` as JSON text. -#}
+{% macro raw_record(feed) %}
+  {%- set as_received = {} -%}
+  {%- for column in feed.columns if not column.startswith('_') %}{% do as_received.update({column: 's.' ~ column}) %}{% endfor -%}
+  {{ json_text(as_received) }}
+{%- endmacro %}
+
+{#- A received text, trimmed; null where it is one of the texts that the feed declares to mean null. -#}
+{% macro received_text(feed, column) -%}
+  {%- set nulls = feed.feed.get('nulls') or [] -%}
+  {%- if nulls -%}
+    case when {{ trimmed(column) }} in ('{{ nulls | map('replace', "'", "''") | join("', '") }}') then null else {{ trimmed(column) }} end
+  {%- else -%}
+    {{ trimmed(column) }}
+  {%- endif -%}
+{%- endmacro %}
+
+{#- The instant of each row: its object's, or its own. -#}
+{% macro timed_rows(feed) %}
+  {%- set zone = (feed.feed.get('event_time') or {}).get('zone', 'UTC') %}
+  select
+    *,
+    case
+      when object_time is not null then object_time
+      when stated_offset is not null then {{ minutes_earlier('wall_clock', 'stated_offset') }}
+      else {{ 'wall_clock' if zone == 'UTC' else to_utc('wall_clock', zone) }}
+    end as event_time,
+    {% if zone == 'UTC' %}false{% else -%}
+    object_time is null and stated_offset is null and coalesce({{ is_unclear_local('wall_clock', zone) }}, false)
+    {%- endif %} as is_unclear_time
+  from {{ feed.name }}_parsed
+{% endmacro %}
+
+{#- The rows that clean took, with the batch that replaced their object (`_retracted_by`), null where it stands. -#}
+{% macro copies_taken(rows, superseded) -%}
+with
+
+rows_taken as (
+  select * from {{ rows }}
+  where reasons = '[]'
+),
+
+superseded as (
+  select * from {{ superseded }}
+),
+
+final as (
+  select
+    rows_taken.*,
+    superseded._retracted_by
+  from rows_taken
+  left join superseded
+    on {{ agree('rows_taken', 'superseded', ['_feed', '_key', '_etag', '_loaded_batch']) }}
+)
+
+select * from final
+{%- endmacro %}

@@ -1,0 +1,1 @@
+{{ copies_taken(ref('pos_line_rows'), ref('superseded_objects')) }}

@@ -1,0 +1,7 @@
+{{ config(
+    materialized='by_batch',
+    unique_key=['_feed', '_key', '_etag', '_row', '_loaded_batch', 'line'],
+    final="reasons = '[]'",
+) }}
+
+{{ till_lines('pos_line') }}

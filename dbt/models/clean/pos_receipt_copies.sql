@@ -1,0 +1,1 @@
+{{ copies_taken(ref('pos_receipts'), ref('superseded_objects')) }}
