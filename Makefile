@@ -36,7 +36,7 @@ up: install ## S3, generator, Dagster UI and daemon with the sensors on; Ctrl-C 
 	@$(BIN)/c360 up --generate
 
 test: install lint types ## lint, type check, all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

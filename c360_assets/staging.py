@@ -136,23 +136,29 @@ def load_new(
     batches: int | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
-    """Loads what is new of the feed, batch by batch, each in a transaction of its own; at most `batches` of them."""
+    """Loads what is new of the feed, batch by batch, each in a transaction of its own; at most `batches` of them.
+
+    What lands, or changes under our hands, after the one listing is left to the next run: an object that is rewritten
+    all the time does not hold this one.
+    """
     total = Loaded()
-    # What changed under our hands is left to the next run: an object rewritten all the time must not hold this one.
-    moved: set[str] = set()
+    with warehouse.writing(f"preparing {feed.name}") as session:
+        prepare_tables(session, [feed])
+    waiting = {o.key: o for o in bucket.listed(feed)}
     while batches is None or total.batches < batches:
-        with warehouse.writing(f"preparing {feed.name}") as session:
-            if total.batches == 0:
-                prepare_tables(session, [feed])
+        with warehouse.reading() as session:
             known = landing.known_etags(session, feed)
             batch, now = next_batch(session)
-        plan = landing.plan_batch((o for o in bucket.listed(feed) if o.key not in moved), known, objects, size)
+        waiting = {key: o for key, o in waiting.items() if known.get(key) != o.etag}
+        plan = landing.plan_batch(waiting.values(), known, objects, size)
         if not plan:
             break
         with spool_folder(spool) as folder:
             spooled = Spool(folder, feed, batch, now)
             outcomes = list(read_all(feed, plan, bucket, spooled))
-            moved |= {o.listed.key for o in outcomes if o.status in (MOVED, GONE)}
+            for outcome in outcomes:
+                if outcome.status in (MOVED, GONE):
+                    del waiting[outcome.listed.key]
             outcomes = [o for o in outcomes if o.status != MOVED]
             if outcomes and _write(feed, outcomes, spooled, warehouse, batch, now):
                 loaded = _summary(outcomes, spooled)

@@ -25,6 +25,7 @@ from c360_assets.settings import ProjectError
 from c360_assets.warehouse import Session, Warehouse, may_pass
 
 FAILING_ROWS = 20
+SOURCES = 500
 # Snowflake's connector warns at every start of dbt about libraries that it does not use.
 QUIET = {"PYTHONWARNINGS": "ignore"}
 KEPT_RUNS = 20
@@ -159,6 +160,8 @@ def _described(event: Any, session: Session, manifest: Mapping[str, Any]) -> Any
             "dagster/row_count": dg.IntMetadataValue(int(count)),
             "dagster/column_schema": _column_schema(session, node),
         }
+        if sources := node["config"]["meta"].get("sources"):
+            metadata["made of"] = _sources(session, f"{node['schema']}.{sources}")
         if isinstance(event, dg.Output):
             return event.with_metadata(metadata)
         return event._replace(metadata=metadata)
@@ -181,6 +184,17 @@ def _column_schema(session: Session, node: Mapping[str, Any]) -> Any:
     return dg.MetadataValue.table_schema(
         dg.TableSchema([dg.TableColumn(name, kind, description=descriptions.get(name)) for name, kind in described])
     )
+
+
+def _sources(session: Session, view: str) -> Any:
+    """Which objects the rows were made of, those that changed last first: a view with the columns `batch` and `_key`."""
+    names, rows = session.result(f"select * from {view} order by batch desc, _key limit {SOURCES}")
+    records = [
+        dg.TableRecord({n: v if isinstance(v, int) else str(v) for n, v in zip(names, row, strict=True)})
+        for row in rows
+    ]
+    columns = [dg.TableColumn(name, "integer" if name.startswith("count_") else "string") for name in names]
+    return dg.MetadataValue.table(records, dg.TableSchema(columns))
 
 
 def _table(names: list[str], rows: list[tuple[Any, ...]]) -> Any:

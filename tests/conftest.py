@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -18,9 +17,6 @@ import pytest
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
 from tests.parts import Platform
-
-# Minutes long, and they kill: `make chaos` runs them.
-collect_ignore = [] if os.environ.get("C360_CHAOS") else ["platform/test_kill.py"]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

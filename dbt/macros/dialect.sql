@@ -115,14 +115,16 @@
   case when {{ document }}."{{ field }}" is not null then true else coalesce(json_type({{ payload }}, '$."{{ field }}"'), 'NULL') <> 'NULL' end
 {%- endmacro %}
 {% macro snowflake__json_is_given(document, payload, field) -%}
-  coalesce(typeof({{ document }}:"{{ field }}"), 'NULL_VALUE') <> 'NULL_VALUE'
+  coalesce(to_json({{ document }}:"{{ field }}"), 'null') <> 'null'
 {%- endmacro %}
 
 {% macro json_is_object(document, field) %}{{ return(adapter.dispatch('json_is_object', 'c360')(document, field)) }}{% endmacro %}
 {% macro duckdb__json_is_object(document, field) -%}
   coalesce(try(json_type({{ document }}."{{ field }}")), '') = 'OBJECT'
 {%- endmacro %}
-{% macro snowflake__json_is_object(document, field) %}coalesce(is_object({{ document }}:"{{ field }}"), false){% endmacro %}
+{% macro snowflake__json_is_object(document, field) -%}
+  coalesce(substr(to_json({{ document }}:"{{ field }}"), 1, 1), '') = '{'
+{%- endmacro %}
 
 {#- Is the document's array one? -#}
 {% macro json_is_array(document, array) %}{{ return(adapter.dispatch('json_is_array', 'c360')(document, array)) }}{% endmacro %}

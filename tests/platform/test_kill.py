@@ -1,10 +1,12 @@
 """kill -9 at any moment of a load or a sync: the next one finishes the work, and nothing shows that anything happened.
 
-The moments and comparisons are those of `python -m tests.chaos`, which goes through many more of them.
+The moments and comparisons are those of `python -m tests.chaos`, which goes through many more of them. `make chaos` runs
+both, and of these tests also those that take minutes.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from tests import chaos
 from tests.chaos import EVENTS, Moment, Reference
 
 LOADS = 10
+
+minutes_long = pytest.mark.skipif(not os.environ.get("C360_CHAOS"), reason="takes minutes: make chaos runs it")
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +80,7 @@ def test_an_orphan_dbt_beside_the_next_sync_changes_nothing(syncs: Reference) ->
     assert told.wrong == []
 
 
+@minutes_long
 def test_a_sync_killed_again_and_again_is_finished_by_the_one_that_is_left_alone(syncs: Reference) -> None:
     """In its load, then at the start of dbt, then in the middle of the history's transaction."""
     told = chaos.sync_round(
@@ -119,6 +124,7 @@ def test_the_s3_of_a_killed_command_is_used_by_the_next_and_stopped_by_the_last(
     assert chaos.s3_troubles(home) == []
 
 
+@minutes_long
 def test_no_s3_is_left_of_commands_that_were_killed_before_they_could_note_it(home: Path) -> None:
     for _ in range(2):
         before = {p.pid for p in chaos.s3_processes(home)}

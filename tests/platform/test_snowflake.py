@@ -25,6 +25,7 @@ from tests.conftest import free_port
 from tests.engine.streams import Stage, assert_equals_truth
 from tests.engine.test_streams import MODELS, cut, events_of
 from tests.parts import Platform
+from tests.platform.test_till import EVERY_LINE, EVERY_SHAPE, flat, item, put, receipt, sales
 
 BROKEN = b"""customer_id,first_name,city,updated_at,op
 1,Ada,Rome,2024-01-01,I
@@ -125,3 +126,35 @@ def test_the_whole_graph_runs_in_dagster_from_s3_to_core(
     assert len(platform.rows(refused)) == 3
     statuses = dict(platform.rows("select key, status from staging.object_ledger"))
     assert sorted(statuses.values()) == ["loaded", "unreadable"]
+
+
+def test_till_lines_come_out_as_on_duckdb(on_snowflake: Settings, settings: Settings, bucket: Bucket) -> None:
+    """Every shape of receipt and line, then corrections and a replaced object."""
+    tables = (
+        "select store_id, transaction_id, line, kind, product_id, quantity, unit_price, amount, currency, customer_id, "
+        "refund_of, cast(sold_at as varchar), cast(sales_date as varchar), _key from core.pos_line order by 1, 2, 3",
+        "select _key, _row, line, product_id, reasons from clean.retail_pos_rejected order by 1, 2, 3 nulls first",
+        "select feed, _key, _etag, unit, received, accepted, quarantined, duplicates from clean.accounting order by 2, 3, 4",
+        "select store_id, transaction_id, line, amount, _key, winner_key from core.pos_line_replaced order by 1, 2, 3",
+    )
+    found = []
+    for settings_of in (on_snowflake, settings):
+        # A bucket each: what is there already is not new.
+        own = Bucket(bucket.client, f"{bucket.name}-{len(found)}", bucket.prefix)
+        own.ensure()
+        platform = Platform(settings_of, own)
+        put(platform, "a", *EVERY_SHAPE, zipped=True)
+        flat(platform, "2026-03-01.csv", *EVERY_LINE)
+        platform.load("online_retail")
+        platform.sync("pos")
+        put(platform, "b", receipt("t1", item("p1", 4)), receipt("t9"))
+        put(platform, "c", receipt("t1", item("p1", 5)))
+        platform.sync("pos")
+        put(platform, "c", receipt("t9", currency="EUR"))
+        platform.sync("pos")
+        before = sales(platform), [platform.rows(table) for table in tables]
+        platform.build("--full-refresh")
+        assert (sales(platform), [platform.rows(table) for table in tables]) == before
+        found.append(before)
+    assert found[0] == found[1]
+    assert all(found[0][1])

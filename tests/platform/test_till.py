@@ -28,10 +28,21 @@ def refund(of: str | None, amount: object, at: str | None = NOON, **more: object
     return {"transaction_id": of, "refund_amount": amount, "refund_method": "cash", "timestamp": at} | more
 
 
+EVERY_SHAPE: list[dict[str, Any]] = [
+    receipt("t1", item(None, None, None), item(price=0, quantity=-1), item(price="x", quantity={"a": 1}), item()),
+    receipt("", item(), store_id=None, timestamp="soon"),
+    {"store_id": "s1", "transaction_id": "t3"},
+    receipt("t4", items="none"),
+    receipt("t5", refund="all of it"),
+    receipt("t6", item(price=1e11), item(price=99999999999, quantity=99999999), item(canceled="perhaps"), "x"),
+    receipt("t7", refund=refund("t1", -1)),
+]
+
+
 def put(platform: Platform, name: str, *receipts: dict[str, Any] | str, zipped: bool = False) -> str:
     """As Firehose writes: one after another, gzip or not, no ending in the name."""
     body = "".join(r if isinstance(r, str) else json.dumps(r) for r in receipts).encode()
-    return platform.put(f"2026/03/01/12/{name}", gzip.compress(body) if zipped else body, feed="pos")
+    return platform.put(f"2026/03/01/12/{name}", gzip.compress(body, mtime=0) if zipped else body, feed="pos")
 
 
 def sales(platform: Platform) -> list[tuple[Any, ...]]:
@@ -146,17 +157,7 @@ def test_refunds_count_on_their_day_whatever_they_refund(platform: Platform) -> 
 
 
 def test_every_reason_against_a_line_is_told(platform: Platform) -> None:
-    put(
-        platform,
-        "a",
-        receipt("t1", item(None, None, None), item(price=0, quantity=-1), item(price="x", quantity={"a": 1}), item()),
-        receipt("", item(), store_id=None, timestamp="soon"),
-        {"store_id": "s1", "transaction_id": "t3"},
-        receipt("t4", items="none"),
-        receipt("t5", refund="all of it"),
-        receipt("t6", item(price=1e11), item(price=99999999999, quantity=99999999), item(canceled="perhaps"), "x"),
-        receipt("t7", refund=refund("t1", -1)),
-    )
+    put(platform, "a", *EVERY_SHAPE)
     platform.sync("pos")
     lost = '"missing_key:store_id","missing_key:transaction_id"'
     assert reasons(platform) == [
@@ -260,6 +261,18 @@ def test_a_rebuild_gives_the_same_lines_and_days(platform: Platform) -> None:
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
 
 
+EVERY_LINE = [
+    "1,A,,2,2026-03-01 08:00:00,1.255,17.0,UK",
+    "2,A,,1,2026-03-01 08:00:00,1,,UK",
+    "1,B,,0,2026-03-01 08:00:00,0,17.0,UK",
+    "1,A,,2,2026-03-01 08:00:00,1.255,17.0,UK",
+    "C3,A,,-2,2026-03-01 09:00:00,1.255,17.0,UK",
+    "C3,A,,2,2026-03-01 09:00:00,1.255,17.0,UK",
+    "A4,A,,1,2026-03-01 09:00:00,-11,,UK",
+    "5,A,,-1,2026-03-01 09:00:00,1,,UK",
+]
+
+
 def flat(platform: Platform, name: str, *lines: str) -> str:
     return platform.put(name, (HEADER + "\n".join(lines) + "\n").encode(), feed="online_retail")
 
@@ -268,14 +281,7 @@ def test_flat_lines_are_numbered_in_their_invoice_refused_ones_included(platform
     flat(
         platform,
         "2026-03-01.csv",
-        "1,A,,2,2026-03-01 08:00:00,1.255,17.0,UK",
-        "2,A,,1,2026-03-01 08:00:00,1,,UK",
-        "1,B,,0,2026-03-01 08:00:00,0,17.0,UK",
-        "1,A,,2,2026-03-01 08:00:00,1.255,17.0,UK",
-        "C3,A,,-2,2026-03-01 09:00:00,1.255,17.0,UK",
-        "C3,A,,2,2026-03-01 09:00:00,1.255,17.0,UK",
-        "A4,A,,1,2026-03-01 09:00:00,-11,,UK",
-        "5,A,,-1,2026-03-01 09:00:00,1,,UK",
+        *EVERY_LINE,
     )
     platform.sync("online_retail")
     assert platform.rows(
