@@ -8,13 +8,17 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from generator.customers import CustomerSpec, generate
-from generator.faults import MIX, Faults
-from generator.objects import GeneratedObject
+from generator import customers, till
+from generator.customers import CustomerSpec
+from generator.faults import MIX, Faults, FileFaults
+from generator.objects import GeneratedObject, Run
 from generator.sink import Sink, SinkError, open_sink
+from generator.till import TILL_MIX, TillFaults, TillSpec
 from generator.values import instant
+
+_Shares = TypeVar("_Shares", bound=FileFaults)
 
 EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 64, 130
 
@@ -65,12 +69,14 @@ def _send(objects: Iterable[GeneratedObject], sink: Sink, rate: float | None) ->
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m generator", description="Makes the files of a feed, seeded, clean or with faults.")
     feeds = parser.add_subparsers(metavar="FEED", required=True)
-    customers = "Customer files, each named by its instant: inserts, then people who move, marry and change address."
-    _add_customers(feeds.add_parser("customers", help="customer files named by their instant", description=customers))
+    about = "Customer files, each named by its instant: inserts, then people who move, marry and change address."
+    _add_customers(feeds.add_parser("customers", help="customer files named by their instant", description=about))
+    about = "Receipts of tills in files as Firehose writes them: JSON objects one after another without line breaks."
+    _add_pos(feeds.add_parser("pos", help="receipts of tills, as JSON", description=about))
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: argparse.ArgumentParser, default: Run) -> None:
     """What every feed has."""
     parser.add_argument("--out", required=True, metavar="DIR|s3://BUCKET/PREFIX", help="where the files go")
     parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal bytes (%(default)s)")
@@ -78,47 +84,78 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start", type=_start, default=datetime(2026, 1, 1), help="the first instant (2026-01-01T00:00:00Z)"
     )
-
-
-def _add_faults(parser: argparse.ArgumentParser) -> None:
-    faults = parser.add_argument_group("faults", "shares from 0 to 1 of the files or rows; none unless asked for")
-    faults.add_argument("--faults", action="store_true", help="some of everything; single shares change the mix")
-    for each in fields(Faults):
-        mixed = getattr(MIX, each.name)
-        name = f"--{each.name.replace('_', '-')}"
-        faults.add_argument(name, type=float, metavar="SHARE", help=f"{each.metadata['help']} ({mixed:g} in the mix)")
-
-
-def _faults(options: argparse.Namespace) -> Faults:
-    asked = {each.name: getattr(options, each.name) for each in fields(Faults)}
-    return replace(MIX if options.faults else Faults(), **{n: share for n, share in asked.items() if share is not None})
-
-
-def _add_customers(parser: argparse.ArgumentParser) -> None:
-    default = CustomerSpec()
-    _add_common(parser)
-    parser.add_argument("--customers", type=int, default=default.customers, help="how many there are (%(default)s)")
     parser.add_argument("--days", type=float, default=default.days, help="how long the run lasts (%(default)g)")
     parser.add_argument(
         "--interval", type=int, default=default.interval, metavar="SECONDS", help="a file every (%(default)s)"
     )
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    return {each.name: getattr(options, each.name) for each in fields(Run)}
+
+
+def _add_faults(parser: argparse.ArgumentParser, mix: FileFaults, of: str) -> None:
+    faults = parser.add_argument_group("faults", f"shares from 0 to 1 of the {of}; none unless asked for")
+    faults.add_argument("--faults", action="store_true", help="some of everything; single shares change the mix")
+    for each in fields(mix):
+        mixed = getattr(mix, each.name)
+        name = f"--{each.name.replace('_', '-')}"
+        faults.add_argument(name, type=float, metavar="SHARE", help=f"{each.metadata['help']} ({mixed:g} in the mix)")
+
+
+def _faults(options: argparse.Namespace, none: _Shares, mix: _Shares) -> _Shares:
+    asked = {each.name: getattr(options, each.name) for each in fields(none)}
+    return replace(mix if options.faults else none, **{n: share for n, share in asked.items() if share is not None})
+
+
+def _add_customers(parser: argparse.ArgumentParser) -> None:
+    default = CustomerSpec()
+    _add_common(parser, default)
+    parser.add_argument("--customers", type=int, default=default.customers, help="how many there are (%(default)s)")
     parser.add_argument(
         "--rows-per-file", type=int, default=default.rows_per_file, metavar="ROWS", help="(%(default)s)"
     )
-    _add_faults(parser)
+    _add_faults(parser, MIX, "files or rows")
     parser.set_defaults(parser=parser, objects=_customers)
 
 
 def _customers(options: argparse.Namespace) -> Iterable[GeneratedObject]:
-    return generate(
+    return customers.generate(
         CustomerSpec(
             customers=options.customers,
-            days=options.days,
-            interval=options.interval,
             rows_per_file=options.rows_per_file,
-            seed=options.seed,
-            start=options.start,
-            faults=_faults(options),
+            faults=_faults(options, Faults(), MIX),
+            **_run(options),
+        )
+    )
+
+
+def _add_pos(parser: argparse.ArgumentParser) -> None:
+    default = TillSpec()
+    _add_common(parser, default)
+    parser.add_argument("--stores", type=int, default=default.stores, help="how many there are (%(default)s)")
+    parser.add_argument(
+        "--receipts-per-object", type=int, default=default.receipts_per_object, metavar="COUNT", help="(%(default)s)"
+    )
+    parser.add_argument(
+        "--zipped", type=float, default=default.zipped, metavar="SHARE", help="files in gzip (%(default)g)"
+    )
+    parser.add_argument(
+        "--foreign", type=float, default=default.foreign, metavar="SHARE", help="stores not in dollars (%(default)g)"
+    )
+    _add_faults(parser, TILL_MIX, "files, receipts or lines")
+    parser.set_defaults(parser=parser, objects=_pos)
+
+
+def _pos(options: argparse.Namespace) -> Iterable[GeneratedObject]:
+    return till.generate(
+        TillSpec(
+            stores=options.stores,
+            receipts_per_object=options.receipts_per_object,
+            zipped=options.zipped,
+            foreign=options.foreign,
+            faults=_faults(options, TillFaults(), TILL_MIX),
+            **_run(options),
         )
     )
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from math import isfinite
 from random import Random
 
-from generator.faults import Faults, broken_file, csv_body, deliver, plan_files, share_of, with_broken_rows
-from generator.objects import GeneratedObject
+from generator.faults import FILE_KINDS, Faults, broken_file, csv_body, deliver, plan_files, share_of, with_broken_rows
+from generator.objects import GeneratedObject, Run
 from generator.people import COLUMNS, EMAIL, People
 
 HEADER = ("customer_id", *COLUMNS)
@@ -30,46 +29,24 @@ _TIME_FORMATS: tuple[Callable[[datetime], str], ...] = (
 
 
 @dataclass(frozen=True)
-class CustomerSpec:
-    """A run: one file per `interval` seconds over `days`, from `start` (naive UTC), each about one customer a row.
+class CustomerSpec(Run):
+    """A run of which each file is about one customer a row.
 
     A file has fewer than `rows_per_file` rows while there are fewer customers, and more where faults add some.
     """
 
     customers: int = 10_000
-    days: float = 1.0
-    interval: int = 3600
     rows_per_file: int = 1_000
-    seed: int = 0
-    start: datetime = datetime(2026, 1, 1)
     faults: Faults = field(default_factory=Faults)
 
     def __post_init__(self) -> None:
-        for name in ("customers", "interval", "rows_per_file"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it has to be 1 or more")
-        if not isfinite(self.days) or self.files < 1:
-            raise ValueError(f"{self.days:g} days hold no file at an interval of {self.interval} s: take more days")
-        if self.start.year < 1900:
-            raise ValueError(f"start is {self.start}: take a year from 1900 on")
-        try:
-            self.instant(self.files)
-        except OverflowError:
-            raise ValueError(f"{self.days:g} days from {self.start} end after the year 9999: take fewer days") from None
-
-    @property
-    def files(self) -> int:
-        """How many files there are, before any is sent twice."""
-        return int(self.days * 86_400 / self.interval + 1e-9)  # a tenth of a day is not quite a tenth
-
-    def instant(self, number: int) -> datetime:
-        """The instant of a file, counted from 0."""
-        return self.start + timedelta(seconds=number * self.interval)
+        super().__post_init__()
+        self.at_least_one("customers", "rows_per_file")
 
 
 def generate(spec: CustomerSpec) -> Iterator[GeneratedObject]:
     """The objects of a run in the order of sending, each with what has to become of it."""
-    plan = plan_files(spec.faults, spec.files, spec.seed)
+    plan = plan_files(spec.faults, spec.files, spec.seed, spec.faults.broken_files, FILE_KINDS)
     half = Random(f"timed {spec.seed}").sample(range(spec.files), (spec.files + 1) // 2)
     timed = frozenset(half) if spec.faults.ties else frozenset()
 

@@ -1,7 +1,7 @@
 """What can go wrong between a source and its files, on request: rows and files that break, files late, twice, renamed.
 
-Nothing here knows customers. Faults that need a customer's life (deletes, ties, nulls) are only declared here and made
-by the generator in question. Every choice comes from the generator's own random numbers, so a run can be repeated.
+Nothing here knows customers or tills. Faults that need a customer's life (deletes, ties, nulls) are only declared here
+and made by the generator in question. Every choice comes from its own random numbers, so a run can be repeated.
 """
 
 from __future__ import annotations
@@ -18,13 +18,29 @@ from random import Random
 from generator.objects import GeneratedObject
 
 
+def check_share(name: str, share: float) -> None:
+    """ValueError unless it is one."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} is {share:g}: a share lies between 0 and 1")
+
+
 @dataclass(frozen=True)
-class Faults:
-    """The share, from 0 to 1, of the files or rows that each fault befalls. Of files at least one, if there can be."""
+class FileFaults:
+    """What befalls whole files on their way, whatever is in them: of a share at least one, if there can be."""
 
     late: float = field(default=0.0, metadata={"help": "files that arrive after files of a later instant"})
     duplicate_files: float = field(default=0.0, metadata={"help": "files sent again under the same name"})
     renamed_files: float = field(default=0.0, metadata={"help": "files sent again under another name"})
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            check_share(each.name, getattr(self, each.name))
+
+
+@dataclass(frozen=True)
+class Faults(FileFaults):
+    """The share, from 0 to 1, of the files or rows that each fault befalls. Of files at least one, if there can be."""
+
     broken_files: float = field(
         default=0.0, metadata={"help": "files without customer_id, of 0 bytes, of a header only, or cut gzip"}
     )
@@ -42,10 +58,7 @@ class Faults:
     nulls: float = field(default=0.0, metadata={"help": "rows with an empty field"})
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            share = getattr(self, each.name)
-            if not 0 <= share <= 1:
-                raise ValueError(f"{each.name} is {share:g}: a share lies between 0 and 1")
+        super().__post_init__()
         if self.reinserts and not self.deletes:
             raise ValueError("reinserts without deletes: only a deleted customer can come back")
 
@@ -67,7 +80,7 @@ MIX = Faults(
 
 @dataclass(frozen=True)
 class FilePlan:
-    """Which files of a run, by their number, suffer what. A broken file is sent once."""
+    """Which files of a run, by their number, suffer what. A broken file is neither sent again nor renamed."""
 
     late: frozenset[int]
     again: frozenset[int]
@@ -75,16 +88,19 @@ class FilePlan:
     broken: Mapping[int, str]
 
 
-def plan_files(faults: Faults, files: int, seed: int) -> FilePlan:
-    """Chooses the files, for each fault with random numbers of its own. The last is never late: nothing follows it."""
-    broken = _some(range(files), faults.broken_files, Random(f"broken {seed}"))
-    first_kind = Random(f"broken kind {seed}").randrange(len(_FILE_KINDS))
+def plan_files(faults: FileFaults, files: int, seed: int, broken_share: float, kinds: Sequence[str]) -> FilePlan:
+    """Chooses the files, for each fault with random numbers of its own. The last is never late: nothing follows it.
+
+    The broken ones take turns in the `kinds`.
+    """
+    broken = some_of(range(files), broken_share, Random(f"broken {seed}"))
+    first_kind = Random(f"broken kind {seed}").randrange(len(kinds))
     sound = sorted(set(range(files)) - set(broken))
     return FilePlan(
-        late=frozenset(_some(range(files - 1), faults.late, Random(f"late {seed}"))),
-        again=frozenset(_some(sound, faults.duplicate_files, Random(f"again {seed}"))),
-        renamed=frozenset(_some(sound, faults.renamed_files, Random(f"renamed {seed}"))),
-        broken={number: _FILE_KINDS[(first_kind + at) % len(_FILE_KINDS)] for at, number in enumerate(broken)},
+        late=frozenset(some_of(range(files - 1), faults.late, Random(f"late {seed}"))),
+        again=frozenset(some_of(sound, faults.duplicate_files, Random(f"again {seed}"))),
+        renamed=frozenset(some_of(sound, faults.renamed_files, Random(f"renamed {seed}"))),
+        broken={number: kinds[(first_kind + at) % len(kinds)] for at, number in enumerate(broken)},
     )
 
 
@@ -115,7 +131,7 @@ def deliver(files: Iterable[tuple[GeneratedObject, str]], plan: FilePlan, random
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
 
-_FILE_KINDS = ("missing_key_column", "no_bytes", "header_only", "cut_gzip")
+FILE_KINDS = ("missing_key_column", "no_bytes", "header_only", "cut_gzip")
 _ROW_KINDS = ("too_few_fields", "too_many_fields", "blank_key", "not_utf8", "repeated_header", "open_quote")
 
 
@@ -165,7 +181,7 @@ def broken_file(kind: str, file: GeneratedObject, header: list[str], rows: list[
     if kind == "missing_key_column":
         body = csv_body(header[1:], [row[1:] for row in rows])
         return replace(file, body=body, refused=dict.fromkeys(range(1, len(rows) + 1), kind))
-    raise ValueError(f"no file breaks by {kind!r}; there are: {', '.join(_FILE_KINDS)}")
+    raise ValueError(f"no file breaks by {kind!r}; there are: {', '.join(FILE_KINDS)}")
 
 
 def _lines(rows: list[list[str]]) -> bytes:
@@ -199,7 +215,7 @@ def _broken_line(kind: str, header: list[str], row: list[str], random: Random) -
     return _lines([list(broken.values())])
 
 
-def _some(numbers: Sequence[int], share: float, random: Random) -> list[int]:
+def some_of(numbers: Sequence[int], share: float, random: Random) -> list[int]:
     """A share of the numbers, in order; at least one where the share is not 0."""
     wanted = min(len(numbers), max(1, round(share * len(numbers)))) if share else 0
     return sorted(random.sample(numbers, wanted))
