@@ -34,7 +34,12 @@
 {%- endmacro %}
 
 {% macro try_typed(text, type) %}{{ return(adapter.dispatch('try_typed', 'c360')(text, type)) }}{% endmacro %}
-{% macro duckdb__try_typed(text, type) %}try_cast({{ text }} as {{ type }}){% endmacro %}
+{#- DuckDB reads 1_000 as a number; no source and no other engine does. -#}
+{% macro duckdb__try_typed(text, type) -%}
+  {%- if type in ('date', 'timestamp') %}try_cast({{ text }} as {{ type }})
+  {%- else %}try_cast(case when strpos({{ text }}, '_') = 0 then {{ text }} end as {{ type }})
+  {%- endif -%}
+{%- endmacro %}
 {% macro snowflake__try_typed(text, type) -%}
   try_cast({{ text }} as {{ 'timestamp_ntz' if type == 'timestamp' else type }})
 {%- endmacro %}
@@ -98,13 +103,13 @@
 {% macro duckdb__json_field(document, field) %}{{ document }}."{{ field }}"{% endmacro %}
 {% macro snowflake__json_field(document, field) %}cast({{ document }}:"{{ field }}" as varchar){% endmacro %}
 
-{#- `object.field` of a document, as text. -#}
-{% macro json_nested_field(document, path) %}{{ return(adapter.dispatch('json_nested_field', 'c360')(document, path)) }}{% endmacro %}
-{% macro duckdb__json_nested_field(document, path) -%}
+{#- `object.field` of a document, as text; null where `object` is none. -#}
+{% macro json_nested_field(document, payload, path) %}{{ return(adapter.dispatch('json_nested_field', 'c360')(document, payload, path)) }}{% endmacro %}
+{% macro duckdb__json_nested_field(document, payload, path) -%}
   {%- set object, field = path.split('.') -%}
-  case when {{ document }}."{{ object }}" is not null then try(json_extract_string({{ document }}."{{ object }}", '$."{{ field }}"')) end
+  case when {{ document }}."{{ object }}" is not null then json_extract_string({{ payload }}, '$."{{ object }}"."{{ field }}"') end
 {%- endmacro %}
-{% macro snowflake__json_nested_field(document, path) -%}
+{% macro snowflake__json_nested_field(document, payload, path) -%}
   {%- set object, field = path.split('.') -%}
   cast({{ document }}:"{{ object }}":"{{ field }}" as varchar)
 {%- endmacro %}
@@ -118,11 +123,11 @@
   coalesce(to_json({{ document }}:"{{ field }}"), 'null') <> 'null'
 {%- endmacro %}
 
-{% macro json_is_object(document, field) %}{{ return(adapter.dispatch('json_is_object', 'c360')(document, field)) }}{% endmacro %}
-{% macro duckdb__json_is_object(document, field) -%}
-  coalesce(try(json_type({{ document }}."{{ field }}")), '') = 'OBJECT'
+{% macro json_is_object(document, payload, field) %}{{ return(adapter.dispatch('json_is_object', 'c360')(document, payload, field)) }}{% endmacro %}
+{% macro duckdb__json_is_object(document, payload, field) -%}
+  case when {{ document }}."{{ field }}" is not null then json_type({{ payload }}, '$."{{ field }}"') = 'OBJECT' else false end
 {%- endmacro %}
-{% macro snowflake__json_is_object(document, field) -%}
+{% macro snowflake__json_is_object(document, payload, field) -%}
   coalesce(substr(to_json({{ document }}:"{{ field }}"), 1, 1), '') = '{'
 {%- endmacro %}
 

@@ -1,6 +1,7 @@
 {#-
   Materialization `latest`: copies of records become the one that counts per key, and the log of when it did. The newest
-  object wins (last modified, then key); within an object the later row. The result is a function of the set of objects.
+  object wins (last modified as first seen, then key); within an object the later row. The same bytes sent again under the
+  same key are nothing new, so that a copy sent twice does not win over a correction.
 
   The model's SQL is the stream, one row per copy: the key columns, the attributes, `content` (see content_hash), the lineage
   `_feed, _key, _etag, _row, _loaded_batch`, `_last_modified` of its object, `_batch` (with which it came) and `_retracted_by`

@@ -171,12 +171,12 @@ select * from final
     {{ line_text(feed, column, json_field('document', field_of(feed, column)) if field_of(feed, column)) }} as {{ column }},
     {%- endfor %}
     {%- for column in of_refund + of_cancel %}
-    {{ line_text(feed, column, json_nested_field('document', field_of(feed, column)) if field_of(feed, column)) }} as {{ column }},
+    {{ line_text(feed, column, json_nested_field('document', 'raw', field_of(feed, column)) if field_of(feed, column)) }} as {{ column }},
     {%- endfor %}
     {{ json_is_given('document', 'raw', array) }} as has_items,
     {{ json_is_array('document', array) }} as has_lines,
     {{ json_is_given('document', 'raw', refund) if refund else 'false' }} as has_refund,
-    {{ json_is_object('document', refund) if refund else 'false' }} as has_sound_refund,
+    {{ json_is_object('document', 'raw', refund) if refund else 'false' }} as has_sound_refund,
     {{ json_is_given('document', 'raw', cancel) if cancel else 'false' }} as has_cancel
   from {{ feed.name }}_documents
 ),
@@ -250,13 +250,17 @@ select * from final
     {{ shared | join(', ') }},
     -1 as line,
     'receipt' as part,
-    case when has_items and not has_lines then 'bad_{{ array }}' else 'no_{{ array }}' end as trouble,
+    case
+      when has_items and not has_lines then 'bad_{{ array }}'
+      when has_cancel then 'unknown_cancelled_item'
+      else 'no_{{ array }}'
+    end as trouble,
     null as product_id, null as stated_unit_price, null as stated_quantity, null as stated_cancelled,
     null as refund_transaction_id, null as stated_refund_amount,
     receipt_time as stated_time
   from {{ feed.name }}_receipts
   where (has_items and not has_lines)
-    or (not has_refund and {{ json_count('document', array) }} = 0)
+    or ((has_cancel or not has_refund) and {{ json_count('document', array) }} = 0)
 ),
 {% endmacro %}
 

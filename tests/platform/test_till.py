@@ -34,6 +34,8 @@ EVERY_SHAPE: list[dict[str, Any]] = [
     {"store_id": "s1", "transaction_id": "t3"},
     receipt("t4", items="none"),
     receipt("t5", refund="all of it"),
+    receipt("t5", refund=json.dumps(refund("t1", 1)), items=[item(price="1_000")]),
+    {**receipt("t5", refund=refund("t5", 1, "1.1.2026"), cancel_item={"product_id": "p1"}), "items": []},
     receipt("t6", item(price=1e11), item(price=99999999999, quantity=99999999), item(canceled="perhaps"), "x"),
     receipt("t7", refund=refund("t1", -1)),
 ]
@@ -168,6 +170,10 @@ def test_every_reason_against_a_line_is_told(platform: Platform) -> None:
         (None, '["missing_event_time","no_items"]'),
         (None, '["bad_items"]'),
         (0, '["bad_refund"]'),
+        (0, '["bad_refund"]'),
+        (1, '["bad_price"]'),
+        (None, '["unknown_cancelled_item"]'),
+        (0, '["bad_event_time"]'),
         (1, '["bad_price"]'),
         (2, '["amount_too_large"]'),
         (3, '["bad_cancelled"]'),
@@ -176,10 +182,10 @@ def test_every_reason_against_a_line_is_told(platform: Platform) -> None:
     ]
     assert sales(platform) == [day("2026-03-01", 3, 3, "6", "15", "0", "15")]
     # Of t1, t5 and t7 something was taken, so the receipts stand.
-    assert accounting(platform, "row") == (7, 3, 4, 0)
-    assert accounting(platform, "line") == (13, 3, 10, 0)
+    assert accounting(platform, "row") == (9, 3, 6, 0)
+    assert accounting(platform, "line") == (16, 3, 13, 0)
     rejected = platform.rows("select count(*), count(line), count(raw) from clean.retail_pos_rejected")
-    assert rejected == [(12, 10, 12)]
+    assert rejected == [(16, 13, 16)]
 
 
 def test_a_broken_receipt_is_one_refused_row_and_the_next_is_read(platform: Platform) -> None:
