@@ -32,11 +32,25 @@ touched as (
 ),
 
 copies as (
-  select
-    events.*,
-    row_number() over (partition by {{ identity }} order by _batch, _key, _row, _etag) as arrival
+  select events.*
   from events
   inner join touched using ({{ identity }})
+),
+
+-- Most events have one copy, and need no sorting.
+contested as (
+  select {{ identity }}, count(*) as count_copies
+  from copies
+  group by {{ identity }}
+  having count(*) > 1
+),
+
+ranked as (
+  select
+    copies.*,
+    row_number() over (partition by {{ identity }} order by _batch, _key, _row, _etag) as arrival
+  from copies
+  inner join contested using ({{ identity }})
 ),
 
 firsts as (
@@ -46,7 +60,7 @@ firsts as (
     min(case when not is_new and (_retracted_by is null or is_retracted_now) then arrival end)
       over (partition by {{ identity }}) as first_before,
     row_number() over (partition by {{ identity }}, _feed, _key, _etag, _loaded_batch order by _row) as copy_in_object
-  from copies
+  from ranked
 ),
 
 changes as (
@@ -61,6 +75,13 @@ changes as (
       else 0
     end as accepted
   from firsts
+
+  union all
+
+  select _feed, _key, _etag, _loaded_batch, 1 as accepted
+  from copies
+  left join contested using ({{ identity }})
+  where contested.count_copies is null and is_new
 )
 
 select

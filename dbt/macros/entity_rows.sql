@@ -48,7 +48,7 @@ final as (
     {%- endfor %}
     case op when 'upsert' then content when 'delete' then {{ sha256_text("''") }} end as content,
     reasons,
-    case when reasons <> '[]' then raw end as raw
+    case when reasons <> '[]' then {{ raw_record(feed) }} end as raw
   from {{ feed.name }}_checked
   {{ 'union all' if not loop.last }}
   {%- endfor %}
@@ -86,7 +86,7 @@ select * from final
     {%- for name, column in stated.items() %}
     {{ received_text(feed, 's.' ~ column) if column else 'cast(null as varchar)' }} as {{ name }},
     {%- endfor %}
-    {{ raw_record(feed) }} as raw
+    {{- as_received(feed) }}
   from {{ feed.relation }} as s
   {{- record_joins(feed) }}
   where coalesce(replays.batch, s._batch) in (select batch from {{ new_batches() }})

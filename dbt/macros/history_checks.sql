@@ -1,17 +1,21 @@
 {#- What the tests of a history share. -#}
 
-{% macro versions_with_next(model, entity_name) -%}
+{#- Each version beside the next one of its key; `tracked`, a hash, only where it is asked for: it costs more than the rest. -#}
+{% macro versions_with_next(model, entity_name, with_tracked=false) -%}
   {%- set entity = c360.entity(entity_name) -%}
   {%- set key = entity.key | join(', ') -%}
   select
-    {{ key }}, valid_from, valid_to, change_type, ended_by, tracked,
+    {{ key }}, valid_from, valid_to, change_type, ended_by,
+    {%- if with_tracked %}
+    tracked,
+    lead(tracked) over (partition by {{ key }} order by valid_from) as next_tracked,
+    {%- endif %}
     lead(valid_from) over (partition by {{ key }} order by valid_from) as next_valid_from,
-    lead(change_type) over (partition by {{ key }} order by valid_from) as next_change_type,
-    lead(tracked) over (partition by {{ key }} order by valid_from) as next_tracked
+    lead(change_type) over (partition by {{ key }} order by valid_from) as next_change_type
   from (
-    select *, {{ content_hash(by_name(entity.tracked), entity.types) }} as tracked
+    select *{% if with_tracked %}, {{ content_hash(by_name(entity.tracked), entity.types) }} as tracked{% endif %}
     from {{ model }}
-  ) as hashed
+  ) as versions
 {%- endmacro %}
 
 {#- Rows of one side that the other lacks, with the side. -#}

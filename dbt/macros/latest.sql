@@ -119,16 +119,36 @@
   ]) -%}
 {% endmacro %}
 
-{#- The copies that stand, the one that counts first: rank 1 of its key. -#}
+{#- The copies that stand, the one that counts first: rank 1 of its key. Most keys have one copy, and need no sorting. -#}
 {% macro latest_ranked(entity, stream) -%}
+  {%- set key = entity.key | join(', ') %}
+  with standing as (
+    select * from {{ stream }} as stream
+    where _retracted_by is null
+  ),
+
+  contested as (
+    select {{ key }}, count(*) as count_copies
+    from standing
+    group by {{ key }}
+    having count(*) > 1
+  )
+
   select
-    *,
+    standing.*,
     row_number() over (
-      partition by {{ entity.key | join(', ') }}
+      partition by {{ 'standing.' ~ (entity.key | join(', standing.')) }}
       order by _last_modified desc, _key desc, _row desc, _feed desc, _etag desc, _loaded_batch desc
     ) as rank_in_key
-  from {{ stream }} as stream
-  where _retracted_by is null
+  from standing
+  inner join contested on {{ agree('standing', 'contested', entity.key) }}
+
+  union all
+
+  select standing.*, 1 as rank_in_key
+  from standing
+  left join contested on {{ agree('standing', 'contested', entity.key) }}
+  where contested.count_copies is null
 {%- endmacro %}
 
 {#- Of each content that lost, the newest copy, and the object that won. -#}

@@ -43,11 +43,16 @@
     and s._batch < replays.batch
 {%- endmacro %}
 
-{#- The staged record `s` as JSON text. -#}
+{#- The columns of the staged record `s` as they came, and the JSON text of them: made of refused records alone. -#}
+{% macro as_received(feed) %}
+  {%- for column in feed.columns %}
+    s.{{ column }} as received_{{ column }}{{ ',' if not loop.last }}
+  {%- endfor %}
+{%- endmacro %}
 {% macro raw_record(feed) %}
-  {%- set as_received = {} -%}
-  {%- for column in feed.columns if not column.startswith('_') %}{% do as_received.update({column: 's.' ~ column}) %}{% endfor -%}
-  {{ json_text(as_received) }}
+  {%- set columns = {} -%}
+  {%- for column in feed.columns %}{% do columns.update({column: 'received_' ~ column}) %}{% endfor -%}
+  {{ json_text(columns) }}
 {%- endmacro %}
 
 {#- A received text, trimmed; null where it is one of the texts that the feed declares to mean null. -#}

@@ -29,27 +29,8 @@
   the first. For an event of which a copy was taken back all copies that stand are merged anew.
 -#}
 {% macro scd2_incoming(entity, work, stream, retracting) -%}
-  {%- set identity = scd2_identity(entity) | join(', ') %}
-  with copies as (
-    select
-      stream.*,
-      {% if retracting %}retracted.content is not null{% else %}false{% endif %} as is_merged_anew,
-      row_number() over (partition by {{ 'stream.' ~ (scd2_identity(entity) | join(', stream.')) }}
-        order by stream._batch, stream._key, stream._row, stream._etag) as copy,
-      max(stream.position) over (partition by {{ 'stream.' ~ (scd2_identity(entity) | join(', stream.')) }}) as greatest_position,
-      min(stream.known_at) over (partition by {{ 'stream.' ~ (scd2_identity(entity) | join(', stream.')) }}) as earliest_known_at
-    from ({{ stream }}) as stream
-    {%- if retracting %}
-    left join {{ work }}__retracted as retracted
-      on {{ agree('stream', 'retracted', scd2_identity(entity)) }}
-    {%- endif %}
-    where stream._retracted_by is null
-      and (stream._batch in (select batch from {{ work }}__batches){% if retracting %} or retracted.content is not null{% endif %})
-  )
-  select
-    {{ identity }},
-    greatest_position as position,
-    earliest_known_at as known_at,
+  {%- set identity = scd2_identity(entity) | join(', ') -%}
+  {%- set payload -%}
     {%- if entity.type1 %}
     {{ content_hash(by_name(entity.tracked), entity.types) }} as tracked,
     {%- endif %}
@@ -58,7 +39,53 @@
     {%- endfor %}
     _feed, _key, _etag, _row, _batch,
     is_merged_anew
-  from copies
+  {%- endset %}
+  with copies as (
+    select
+      stream.*,
+      {% if retracting %}retracted.content is not null{% else %}false{% endif %} as is_merged_anew
+    from ({{ stream }}) as stream
+    {%- if retracting %}
+    left join {{ work }}__retracted as retracted
+      on {{ agree('stream', 'retracted', scd2_identity(entity)) }}
+    {%- endif %}
+    where stream._retracted_by is null
+      and (stream._batch in (select batch from {{ work }}__batches){% if retracting %} or retracted.content is not null{% endif %})
+  ),
+
+  -- Most events come once, and need no sorting.
+  contested as (
+    select {{ identity }}, max(position) as greatest_position, min(known_at) as earliest_known_at
+    from copies
+    group by {{ identity }}
+    having count(*) > 1
+  ),
+
+  ranked as (
+    select
+      copies.*,
+      contested.greatest_position,
+      contested.earliest_known_at,
+      row_number() over (partition by {{ 'copies.' ~ (scd2_identity(entity) | join(', copies.')) }}
+        order by copies._batch, copies._key, copies._row, copies._etag) as copy
+    from copies
+    inner join contested on {{ agree('copies', 'contested', scd2_identity(entity)) }}
+  ),
+
+  alone as (
+    select copies.*
+    from copies
+    left join contested on {{ agree('copies', 'contested', scd2_identity(entity)) }}
+    where contested.earliest_known_at is null
+  )
+
+  select {{ identity }}, position, known_at, {{ payload }}
+  from alone
+
+  union all
+
+  select {{ identity }}, greatest_position as position, earliest_known_at as known_at, {{ payload }}
+  from ranked
   where copy = 1
 {%- endmacro %}
 

@@ -50,7 +50,7 @@ final as (
     {{ entity.attributes | join(', ') }},
     content,
     reasons,
-    case when reasons <> '[]' then raw end as raw
+    case when reasons <> '[]' then {{ 'raw' if feed.feed.get('lines') else raw_record(feed) }} end as raw
   from {{ feed.name }}_checked
   {{ 'union all' if not loop.last }}
   {%- endfor %}
@@ -123,7 +123,7 @@ select * from final
     {{ line_text(feed, column, 's.' ~ field_of(feed, column) if field_of(feed, column)) }} as {{ stated_name(column) }},
     {%- endfor %}
     {{ trimmed('s.' ~ time) if time else 'cast(null as varchar)' }} as stated_time,
-    {{ raw_record(feed) }} as raw
+    {{- as_received(feed) }}
   from {{ feed.name }}_numbered as s
   {{- record_joins(feed) }}
   left join {{ feed.name }}_supplemented as supplemented

@@ -36,7 +36,7 @@ where (valid_to is null and ended_by is not null)
 {% endtest %}
 
 {% test touching_versions_differ(model, entity) %}
-with versions as ({{ versions_with_next(model, entity) }})
+with versions as ({{ versions_with_next(model, entity, with_tracked=true) }})
 
 select * from versions
 where next_valid_from = valid_to and next_tracked = tracked
