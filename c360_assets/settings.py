@@ -51,6 +51,7 @@ class Settings:
     warehouse: str = "duckdb"
     batch_objects: int = 500
     batch_bytes: int = 512 * 1024 * 1024
+    memory_mb: int = 3000
     wait: float = 60.0
     sensor_interval: int = 30
     trace: int = 0
@@ -130,6 +131,7 @@ _C360 = {
     "C360_WAREHOUSE": "warehouse",
     "C360_BATCH_OBJECTS": "batch_objects",
     "C360_BATCH_BYTES": "batch_bytes",
+    "C360_MEMORY_MB": "memory_mb",
     "C360_WAIT": "wait",
     "C360_SENSOR_INTERVAL": "sensor_interval",
     "C360_TRACE": "trace",
@@ -138,7 +140,7 @@ _C360 = {
     "AWS_ENDPOINT_URL": "s3_endpoint",
 }
 # Handed to dbt by transform.py, so they are there when dbt starts Python of ours.
-_FOR_DBT = {"C360_DBT_TARGET", "C360_DUCKDB_PATH"}
+_FOR_DBT = {"C360_DBT_TARGET", "C360_DUCKDB_PATH", "C360_DUCKDB_MEMORY"}
 
 
 def _parsed(name: str, text: str, kind: type) -> Any:

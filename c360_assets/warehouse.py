@@ -100,7 +100,7 @@ def open_warehouse(settings: Settings, announce: Announce = lambda text: None) -
     """The warehouse that the settings choose. `announce` is told when something has to wait."""
     if settings.warehouse == "snowflake":
         return SnowflakeWarehouse(settings.snowflake)
-    return DuckDBWarehouse(settings.duckdb_path, settings.wait, announce)
+    return DuckDBWarehouse(settings.duckdb_path, settings.wait, announce, settings.memory_mb)
 
 
 class DuckDBWarehouse:
@@ -109,14 +109,17 @@ class DuckDBWarehouse:
     engine = "duckdb"
     target = "duckdb"
 
-    def __init__(self, path: Path, wait: float = 60.0, announce: Announce = lambda text: None) -> None:
+    def __init__(
+        self, path: Path, wait: float = 60.0, announce: Announce = lambda text: None, memory_mb: int = Settings.memory_mb
+    ) -> None:
         self.path = path
+        self.memory_mb = memory_mb
         self.wait = wait
         self.announce = announce
         self._lock = path.with_suffix(".lock")
 
     def dbt_environment(self) -> dict[str, str]:
-        return {"C360_DUCKDB_PATH": str(self.path)}
+        return {"C360_DUCKDB_PATH": str(self.path), "C360_DUCKDB_MEMORY": f"{self.memory_mb}MB"}
 
     @contextmanager
     def writing(self, purpose: str) -> Iterator[Session]:

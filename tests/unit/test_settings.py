@@ -34,6 +34,7 @@ def test_every_setting_is_read_and_typed() -> None:
             "C360_PREFIX": "/a/b/",
             "C360_BATCH_OBJECTS": "7",
             "C360_BATCH_BYTES": "8",
+            "C360_MEMORY_MB": "64",
             "C360_WAIT": "0.5",
             "C360_SENSOR_INTERVAL": "9",
             "C360_TRACE": "0",
@@ -44,6 +45,7 @@ def test_every_setting_is_read_and_typed() -> None:
     )
     assert (settings.home, settings.bucket, settings.prefix) == (Path("/tmp/x"), "b", "a/b")
     assert (settings.batch_objects, settings.batch_bytes, settings.wait, settings.sensor_interval) == (7, 8, 0.5, 9)
+    assert settings.memory_mb == 64
     assert (settings.trace, settings.alert_webhook) == (0, "http://hook")
     assert (settings.dbt_project, settings.s3_endpoint) == (Path("/tmp/dbt"), "http://s3")
 

@@ -1,0 +1,150 @@
+"""What the benchmarks share: a home, its S3, a clock, the memory of a process tree, results and plots.
+
+Seconds of one machine mean little: every bench measures its yardstick in the same run and reports ratios.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from c360_assets import local
+from c360_assets.settings import PROJECT, Settings
+
+C360 = Path(sys.executable).with_name("c360")
+PLOTS = PROJECT / "docs" / "bench"
+
+
+class Clock:
+    """Seconds by name, in the order in which they were taken."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, name: str) -> Iterator[None]:
+        before = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - before, 3)
+
+
+class Peak:
+    """The greatest resident memory, in MB, that this process and its children had while it was watched."""
+
+    def __init__(self, pid: int | None = None) -> None:
+        self._process = psutil.Process(pid or os.getpid())
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.mb = 0.0
+        self.mb_of: dict[str, float] = {}
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.05):
+            total = 0.0
+            for process in [self._process, *self._children()]:
+                try:
+                    command = process.cmdline()
+                    used = process.memory_info().rss / 1e6
+                except psutil.Error:
+                    continue
+                if any("ministack" in part for part in command):
+                    continue  # the S3 is not ours
+                name = "dbt" if any(Path(part).name == "dbt" for part in command) else "c360"
+                self.mb_of[name] = max(self.mb_of.get(name, 0.0), used)
+                total += used
+            self.mb = max(self.mb, total)
+
+    def _children(self) -> list[psutil.Process]:
+        try:
+            return self._process.children(recursive=True)
+        except psutil.Error:
+            return []
+
+
+def home(path: Path, **environment: str) -> Settings:
+    return Settings.load({"C360_HOME": str(path), **environment})
+
+
+def land(settings: Settings, feed: str, files: Sequence[tuple[str, bytes]] | Sequence[Path]) -> None:
+    """Puts objects side by side, without the command's checks: landing is not what is measured."""
+    bucket = local.landing_bucket(settings)
+    bucket.ensure()
+    prefix = f"{settings.prefix}/{feed}/"
+
+    def put(file: Any) -> None:
+        name, body = file if isinstance(file, tuple) else (file.name, file.read_bytes())
+        bucket.client.put_object(Bucket=bucket.name, Key=prefix + name, Body=body)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, files))
+
+
+def sync(settings: Settings, environment: Mapping[str, str] | None = None, *arguments: str) -> Peak:
+    """`c360 sync` as a user runs it; the peak of its memory."""
+    process = subprocess.Popen(
+        [C360, "sync", *arguments],
+        env=os.environ | {"C360_HOME": str(settings.home)} | dict(environment or {}),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    with Peak(process.pid) as peak:
+        output, _ = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"c360 sync ended with {process.returncode}:\n{output}")
+    return peak
+
+
+def model_seconds(settings: Settings) -> dict[str, float]:
+    """{model or test: seconds} of the newest dbt run of the home."""
+    runs = sorted((settings.dbt_home / "duckdb" / "runs").iterdir(), key=lambda p: p.stat().st_mtime)
+    results = json.loads((runs[-1] / "run_results.json").read_text())["results"]
+    return {r["unique_id"].split(".")[2]: round(r["execution_time"], 3) for r in results}
+
+
+def report(name: str, results: Mapping[str, Any]) -> None:
+    """Results on stdout and beside the plots."""
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, indent=1)
+    (PLOTS / f"{name}.json").write_text(text + "\n")
+    print(text)
+
+
+def stacked(name: str, title: str, bars: Mapping[str, Mapping[str, float]], unit: str) -> None:
+    """A plot of bars, each made of named parts."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    parts = list(dict.fromkeys(part for bar in bars.values() for part in bar))
+    figure, axes = pyplot.subplots(figsize=(9, 0.6 * len(bars) + 1.8))
+    left = [0.0] * len(bars)
+    for part in parts:
+        widths = [bar.get(part, 0.0) for bar in bars.values()]
+        axes.barh(list(bars), widths, left=left, label=part)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.set_xlabel(unit)
+    axes.set_title(title)
+    axes.invert_yaxis()
+    axes.legend(fontsize="small", loc="best")
+    figure.tight_layout()
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PLOTS / f"{name}.png", dpi=120)
