@@ -128,7 +128,7 @@ def main() -> None:
         dbt = Dbt(warehouse, work)
         first = dbt.build("--select", *MODELS, "--exclude-resource-type", "test")
         late(warehouse, options.late)
-        after = dbt.build("--select", *MODELS)
+        after = dbt.build("--select", *MODELS, "--indirect-selection", "buildable")
         sales = "select * from gold.daily_sales_summary order by all"
         with warehouse.reading() as session:
             found = session.rows(sales)

@@ -110,7 +110,11 @@ class DuckDBWarehouse:
     target = "duckdb"
 
     def __init__(
-        self, path: Path, wait: float = 60.0, announce: Announce = lambda text: None, memory_mb: int = Settings.memory_mb
+        self,
+        path: Path,
+        wait: float = 60.0,
+        announce: Announce = lambda text: None,
+        memory_mb: int = Settings.memory_mb,
     ) -> None:
         self.path = path
         self.memory_mb = memory_mb

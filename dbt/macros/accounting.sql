@@ -14,27 +14,22 @@ new_batches as (
   select batch from {{ new_batches() }}
 ),
 
-events as (
+-- Only events of which something comes or goes now.
+touched as (
+  select distinct {{ identity }}
+  from {{ events }} as events
+  where _batch in (select batch from new_batches) or _retracted_by in (select batch from new_batches)
+),
+
+copies as (
   select
     {{ identity }}, _feed, _key, _etag, _row, _loaded_batch, _batch, _retracted_by,
     brought.batch is not null as is_new,
     taken_back.batch is not null as is_retracted_now
   from {{ events }} as events
+  inner join touched using ({{ identity }})
   left join new_batches as brought on events._batch = brought.batch
   left join new_batches as taken_back on events._retracted_by = taken_back.batch
-),
-
--- Only events of which something comes or goes now.
-touched as (
-  select distinct {{ identity }}
-  from events
-  where is_new or is_retracted_now
-),
-
-copies as (
-  select events.*
-  from events
-  inner join touched using ({{ identity }})
 ),
 
 -- Most events have one copy, and need no sorting.

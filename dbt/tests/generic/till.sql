@@ -1,11 +1,19 @@
 {#- What must hold of lines and sales. Each test returns the rows that break it. -#}
 
+{#- Of the lines that the newest batch touched: whether all are as many as they should be is counted beside it. -#}
 {% test one_standing_row(model, entity) %}
-{%- set key = c360.entity(entity).key | join(', ') %}
-select {{ key }}, count(*) as count_standing
-from {{ model }}
-where _ended_batch is null
-group by {{ key }}
+{%- set key = c360.entity(entity).key %}
+with newest as (
+  select distinct {{ key | join(', ') }}
+  from {{ model }}
+  where _batch = (select max(_batch) from {{ model }})
+)
+
+select {{ 'log.' ~ (key | join(', log.')) }}, count(*) as count_standing
+from {{ model }} as log
+inner join newest on {{ agree('log', 'newest', key) }}
+where log._ended_batch is null
+group by {{ 'log.' ~ (key | join(', log.')) }}
 having count(*) > 1
 {% endtest %}
 
@@ -29,13 +37,23 @@ where count_standing + count_replaced <> count_accepted
 
 {#- Refunds of a transaction that is not there, or without a name of one. It may come yet. -#}
 {% test refunds_name_a_sale(model) %}
+with refunds as (
+  select * from {{ model }}
+  where kind = 'refund' and product_id is null
+),
+
+-- From the few to the many: refunds are few, sales are not.
+named as (
+  select distinct sales.store_id, sales.transaction_id
+  from {{ model }} as sales
+  inner join refunds on sales.store_id = refunds.store_id and sales.transaction_id = refunds.refund_of
+  where sales.kind = 'sale'
+)
+
 select refunds.*
-from {{ model }} as refunds
-where refunds.kind = 'refund' and refunds.product_id is null
-  and not exists (
-    select 1 from {{ model }} as sales
-    where sales.kind = 'sale' and sales.store_id = refunds.store_id and sales.transaction_id = refunds.refund_of
-  )
+from refunds
+left join named on refunds.store_id = named.store_id and refunds.refund_of = named.transaction_id
+where named.transaction_id is null
 {% endtest %}
 
 {% test refunds_within_sale(model) %}
