@@ -22,14 +22,18 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 DEMO := .c360/demo
-demo: install ## the main job once, on generated data: files, S3, current, history, checks
+demo: install ## the main job once, on generated data: customer files and till receipts, from S3 to history and sales
 	$(BIN)/python -m generator customers --customers 1000 --days 1 --interval 21600 --rows-per-file 1500 --faults --seed 7 --out $(DEMO)
+	$(BIN)/python -m generator pos --stores 5 --days 2 --interval 14400 --receipts-per-object 100 --foreign 0.4 --faults --seed 7 --out $(DEMO)
 	$(BIN)/c360 land $(DEMO)/customers --feed customers
+	$(BIN)/c360 land $$(find $(DEMO)/pos -type f | sort) --feed pos
 	$(BIN)/c360 sync
 	@echo; echo "What was loaded, refused and checked:"
 	@$(BIN)/c360 status
 	@echo; echo "One customer's history:"
 	@$(BIN)/c360 query "select customer_id, city, valid_from, valid_to, change_type, ended_by from core.customer_history where customer_id = (select customer_id from core.customer_history group by 1 order by count(*) desc, 1 limit 1) order by valid_from"
+	@echo; echo "Daily sales:"
+	@$(BIN)/c360 query "select sales_date, store_id, currency, count_transactions, units_sold, gross_revenue, refunds, net_revenue from gold.daily_sales_summary order by 1, 2, 3 limit 12"
 	@echo; echo "To look at it: make up, then http://127.0.0.1:3000    What was refused: .venv/bin/c360 quarantine show"
 
 up: install ## S3, generator, Dagster UI and daemon with the sensors on; Ctrl-C stops it all

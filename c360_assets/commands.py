@@ -6,6 +6,7 @@ dagster-dbt takes seconds to import: only the commands that run the graph import
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -132,13 +133,12 @@ def up(options: argparse.Namespace, settings: Settings) -> int:
         ]  # fmt: skip
         say(f"Dagster UI: http://127.0.0.1:{options.port}   S3: {endpoint}   Ctrl-C stops it all")
         if options.generate:
-            started.append(_generator(settings, endpoint))
+            started += _generators(settings, endpoint)
         try:
-            while all(p.poll() is None for p in started):
-                try:
+            # A generator that has sent all it had is done, and no reason to stop.
+            while started[0].poll() is None and not any(p.poll() for p in started):
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     started[0].wait(1)
-                except subprocess.TimeoutExpired:
-                    continue
             say("c360 up: a part has stopped")
             return ERROR
         except KeyboardInterrupt:
@@ -186,7 +186,14 @@ def quarantine(options: argparse.Namespace, settings: Settings) -> int:
         return runs.sync(settings, instance, rebuild=False, say=say)
 
 
-def _generator(settings: Settings, endpoint: str) -> subprocess.Popen[bytes]:
+# What `up --generate` lands, now and then: a feed and what its generator is told.
+GENERATED = {
+    "customers": ("--customers", "1000", "--days", "1", "--interval", "150", "--rows-per-file", "500", "--rate", "0.1"),
+    "pos": ("--stores", "5", "--days", "3", "--interval", "600", "--receipts-per-object", "50", "--rate", "0.1"),
+}
+
+
+def _generators(settings: Settings, endpoint: str) -> list[subprocess.Popen[bytes]]:
     environment = os.environ | {"AWS_ENDPOINT_URL": endpoint}
     if not settings.s3_endpoint:
         environment |= {
@@ -194,11 +201,14 @@ def _generator(settings: Settings, endpoint: str) -> subprocess.Popen[bytes]:
             "AWS_SECRET_ACCESS_KEY": local.EMBEDDED["aws_secret_access_key"],
             "AWS_DEFAULT_REGION": "us-east-1",
         }
-    return subprocess.Popen(
-        [sys.executable, "-m", "generator", "customers", "--customers", "1000", "--days", "1", "--interval", "150",
-         "--rows-per-file", "500", "--faults", "--rate", "0.1", "--out", f"s3://{settings.bucket}/{settings.prefix}"],
-        cwd=PROJECT, env=environment, start_new_session=True,
-    )  # fmt: skip
+    out = f"s3://{settings.bucket}/{settings.prefix}"
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "generator", feed, *told, "--faults", "--out", out],
+            cwd=PROJECT, env=environment, start_new_session=True,
+        )
+        for feed, told in GENERATED.items()
+    ]  # fmt: skip
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

@@ -121,7 +121,8 @@ def transform_assets(
         sign_run(context)
         with warehouse.writing("preparing staging") as session:
             prepare(session)
-        arguments = ["build", "--full-refresh"] if config.rebuild else ["build"]
+        # Unit tests of models prove the SQL, not the data: they are run where the code is tested.
+        arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if config.rebuild else [])]
         events: list[Any] = []
         failure: Exception | None = None
         with warehouse.held("dbt build"), _environment(warehouse.dbt_environment() | QUIET):
@@ -187,7 +188,7 @@ def _column_schema(session: Session, node: Mapping[str, Any]) -> Any:
 
 
 def _sources(session: Session, view: str) -> Any:
-    """Which objects the rows were made of, those that changed last first: a view with the columns `batch` and `_key`."""
+    """Which objects the rows were made of, what changed last first: a view with the columns `batch` and `_key`."""
     names, rows = session.result(f"select * from {view} order by batch desc, _key limit {SOURCES}")
     records = [
         dg.TableRecord({n: v if isinstance(v, int) else str(v) for n, v in zip(names, row, strict=True)})

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.parts import BuildFailed, Platform
+from tests.parts import UNIT_TESTS, BuildFailed, Platform
 
 NOON = "2026-03-01T12:00:00Z"
 
@@ -341,3 +341,13 @@ def test_days_that_are_not_their_lines_are_found(platform: Platform) -> None:
     with pytest.raises(BuildFailed) as failure:
         platform.build()
     assert failure.value.failed == ["daily_sales_summary_equals_lines"]
+
+
+def test_the_unit_tests_beside_the_models_hold(platform: Platform) -> None:
+    platform.build("--exclude-resource-type", "test")  # dbt takes the types of the inputs from the tables
+    built = platform.build("--select", "gold", "--resource-type", "model", "--resource-type", UNIT_TESTS)
+    assert {
+        "a_day_counts_sales_and_refunds_and_no_cancelled_line",
+        "currencies_and_stores_are_never_added_up",
+        "a_day_names_the_objects_whose_lines_stand",
+    } <= set(built)

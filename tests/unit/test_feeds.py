@@ -318,3 +318,67 @@ def test_every_wrong_value_of_every_field_is_a_declaration_error_and_nothing_els
         except Exception as error:
             wrong[what] = f"{type(error).__name__}: {error}"
     assert not wrong
+
+
+# --- lines of receipts
+
+FLAT: dict[str, Any] = {
+    "prefix": "shop/",
+    "formats": ["csv"],
+    "kind": "lines",
+    "entity": "pos_line",
+    "event_time": {"column": "at"},
+    "map": {"transaction_id": "invoice", "product_id": "sku", "unit_price": "price", "quantity": "quantity"},
+    "constants": {"store_id": "online", "currency": "EUR"},
+    "strip": {"customer_id": "[.]0$"},
+    "returns": "C.*",
+    "adjustments": "A.*",
+}
+NESTED: dict[str, Any] = {
+    "prefix": "till/",
+    "formats": ["json"],
+    "kind": "lines",
+    "entity": "pos_line",
+    "lines": "positions",
+    "event_time": {"column": "at"},
+    "map": {"store_id": "shop", "transaction_id": "nr", "product_id": "positions.sku", "unit_price": "positions.price",
+            "quantity": "positions.count"},
+}  # fmt: skip
+
+
+def lines(feed: dict[str, Any], *columns: str) -> dict[str, Any]:
+    return {"name": "till", "columns": [{"name": c} for c in columns], "config": {"meta": {"feed": feed}}}
+
+
+COLUMNS = ("invoice", "sku", "price", "quantity", "at")
+
+
+def test_lines_are_declared_flat_or_nested_and_their_objects_are_replaced(tmp_path: Path) -> None:
+    for table in (lines(FLAT, *COLUMNS), lines(NESTED, "payload")):
+        feed = load(tmp_path, table)["till"]
+        assert feed.kind == "lines"
+        assert feed.replaces("till/whatever")
+        assert feed.payload == (table["columns"] == [{"name": "payload"}])
+
+
+@pytest.mark.parametrize(
+    ("feed", "columns", "told"),
+    [
+        (FLAT | {"lines": "items"}, COLUMNS, ("lines", "items", "payload")),
+        ({k: v for k, v in NESTED.items() if k != "lines"}, ("payload",), ("lines", "missing")),
+        (FLAT | {"map": {"transaction_id": "invoice"}}, COLUMNS, ("map", "product_id", "missing")),
+        (FLAT | {"constants": {"shop": "x"}}, COLUMNS, ("constants", "shop", "store_id")),
+        (FLAT | {"map": FLAT["map"] | {"prize": "price"}}, COLUMNS, ("map", "prize", "unit_price")),
+        (FLAT | {"map": FLAT["map"] | {"city": "town"}}, COLUMNS, ("map: city", "town", "not declared")),
+        (FLAT | {"strip": {"customer_id": "["}}, COLUMNS, ("strip: customer_id", "regular expression")),
+        (FLAT | {"returns": "("}, COLUMNS, ("returns", "regular expression")),
+        ({k: v for k, v in FLAT.items() if k != "kind"}, COLUMNS, ("adjustments", "not known")),
+    ],
+)
+def test_wrong_lines_are_told_with_feed_and_field(
+    feed: dict[str, Any], columns: tuple[str, ...], told: tuple[str, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(DeclarationError) as error:
+        load(tmp_path, lines(feed, *columns))
+    for part in ("visits.yml", "'till'", *told):
+        assert part in str(error.value)
