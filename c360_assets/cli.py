@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 
     up = add("up", "up", "S3, Dagster UI and daemon with the sensors on; Ctrl-C stops it all.")
     up.add_argument("--port", type=int, default=3000, help="of the Dagster UI")
-    up.add_argument("--generate", action="store_true", help="let generators land customer files and till receipts now and then")
+    up.add_argument(
+        "--generate", action="store_true", help="let generators land customer files and till receipts now and then"
+    )
 
     add("prepare", "prepare", "Read the dbt project ahead, so that the first start is quick.")
 

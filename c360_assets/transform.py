@@ -25,7 +25,7 @@ from c360_assets.settings import ProjectError
 from c360_assets.warehouse import Session, Warehouse, may_pass
 
 FAILING_ROWS = 20
-SOURCES = 500
+SOURCES = 200
 # Snowflake's connector warns at every start of dbt about libraries that it does not use.
 QUIET = {"PYTHONWARNINGS": "ignore"}
 KEPT_RUNS = 20

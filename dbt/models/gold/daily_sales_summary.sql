@@ -20,7 +20,7 @@ final as (
     store_id,
     currency,
     count(distinct case when kind = 'sale' then transaction_id end) as count_transactions,
-    sum(case when kind = 'sale' then 1 else 0 end) as count_lines,
+    count(case when kind = 'sale' then 1 end) as count_lines,
     cast(sum(case when kind = 'sale' then quantity else 0 end) as decimal(38, 4)) as units_sold,
     cast(sum(case when kind = 'sale' then amount else 0 end) as decimal(38, 4)) as gross_revenue,
     cast(sum(case when kind = 'refund' then amount else 0 end) as decimal(38, 4)) as refunds,
