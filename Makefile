@@ -17,12 +17,15 @@ $(INSTALLED): requirements.lock pyproject.toml
 		{ echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@# The lock is complete, so pip need not resolve: with hashes it would refuse the extras that some packages ask for.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# pip would compile on one core. Some packages ship templates that are no Python: not an error of ours.
+	@$(BIN)/python -m compileall -q -q -j 0 $(VENV)/lib || true
 	@touch $@
 
 DEMO := .c360/demo
 demo: install ## the main job once, on generated data: customer files and till receipts, from S3 to history and sales
+	@$(BIN)/c360 prepare & # dbt reads its project while files are made and landed
 	$(BIN)/python -m generator customers --customers 1000 --days 1 --interval 21600 --rows-per-file 1500 --faults --seed 7 --out $(DEMO)
 	$(BIN)/python -m generator pos --stores 5 --days 2 --interval 14400 --receipts-per-object 100 --foreign 0.4 --faults --seed 7 --out $(DEMO)
 	$(BIN)/c360 land $(DEMO)/customers --feed customers

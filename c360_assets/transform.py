@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtC
 from c360_assets.feeds import Feed
 from c360_assets.processes import sign_run
 from c360_assets.settings import ProjectError
-from c360_assets.warehouse import Session, Warehouse, may_pass
+from c360_assets.warehouse import TIMESTAMP, Session, Warehouse, may_pass
 
 FAILING_ROWS = 20
 SOURCES = 200
+# A row from the start of a rebuild to its end: a later full run goes on with one that broke off.
+UNFINISHED = "staging.unfinished_rebuild"
 # Snowflake's connector warns at every start of dbt about libraries that it does not use.
 QUIET = {"PYTHONWARNINGS": "ignore"}
 KEPT_RUNS = 20
@@ -121,8 +124,11 @@ def transform_assets(
         sign_run(context)
         with warehouse.writing("preparing staging") as session:
             prepare(session)
+            rebuild = config.rebuild or (not context.is_subset and _is_unfinished(session))
+            if rebuild and not context.is_subset:
+                _note_rebuild(session)
         # Unit tests of models prove the SQL, not the data: they are run where the code is tested.
-        arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if config.rebuild else [])]
+        arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if rebuild else [])]
         events: list[Any] = []
         failure: Exception | None = None
         with warehouse.held("dbt build"), _environment(warehouse.dbt_environment() | QUIET):
@@ -135,8 +141,22 @@ def transform_assets(
             yield from (_described(event, session, read) for event in events)
         if failure is not None:
             raise dg.Failure(description=str(failure), allow_retries=may_pass(failure)) from failure
+        if rebuild and not context.is_subset:
+            with warehouse.writing("rebuilt") as session:
+                session.execute(f"delete from {UNFINISHED}")
 
     return build
+
+
+def _is_unfinished(session: Session) -> bool:
+    """Did a rebuild begin and not come to its end? Tables behind the point where it broke off hold what was before."""
+    session.ensure(UNFINISHED, {"since": TIMESTAMP})
+    return bool(session.rows(f"select 1 from {UNFINISHED} limit 1"))
+
+
+def _note_rebuild(session: Session) -> None:
+    session.ensure(UNFINISHED, {"since": TIMESTAMP})
+    session.execute(f"insert into {UNFINISHED} values (?)", [datetime.now(UTC).replace(tzinfo=None)])
 
 
 def _run_folder(manifest: Path, run_id: str) -> Path:

@@ -154,6 +154,16 @@ def test_a_rebuild_from_staging_mends_a_broken_history(home: Home) -> None:
     assert home.status == dg.DagsterRunStatus.SUCCESS and home.failed == []
     assert CHANGE_DATA in home.materialized
     assert home.rows("select count(*) from core.v_customer_change_data") == [(4,)]
+    assert home.rows("select count(*) from staging.unfinished_rebuild") == [(0,)]
+
+
+def test_a_rebuild_that_broke_off_is_brought_to_its_end_by_the_next_sync(home: Home) -> None:
+    home.execute(OVERLAP)
+    # What a rebuild leaves that was killed before it came to the history.
+    home.execute("insert into staging.unfinished_rebuild values (timestamp '2026-01-01')")
+    assert home.sync() == DONE, home.told
+    assert home.rows("select count(*) from core.v_customer_change_data") == [(4,)]
+    assert home.rows("select count(*) from staging.unfinished_rebuild") == [(0,)]
 
 
 @pytest.fixture(scope="module")
