@@ -142,11 +142,11 @@ def load_new(
     all the time does not hold this one.
     """
     total = Loaded()
-    with warehouse.writing(f"preparing {feed.name}") as session:
-        prepare_tables(session, [feed])
     waiting = {o.key: o for o in bucket.listed(feed)}
     while batches is None or total.batches < batches:
-        with warehouse.reading() as session:
+        with warehouse.writing(f"preparing {feed.name}") as session:
+            if total.batches == 0:
+                prepare_tables(session, [feed])
             known = landing.known_etags(session, feed)
             batch, now = next_batch(session)
         waiting = {key: o for key, o in waiting.items() if known.get(key) != o.etag}

@@ -24,7 +24,7 @@ from c360_assets.warehouse import Warehouse, open_warehouse
 Row = tuple[Any, ...]
 UNIT_TESTS = "unit_test"
 
-_MANIFESTS: dict[tuple[Path, str], Any] = {}
+_MANIFESTS: dict[tuple[Path, str, str], Any] = {}
 _WORK = Path(tempfile.mkdtemp(prefix="c360-tests-"))
 
 
@@ -42,8 +42,13 @@ def dbt_build(warehouse: Warehouse, project: Path = PROJECT / "dbt", *arguments:
     Raises:
         BuildFailed: if a model or test failed.
     """
-    manifest = _MANIFESTS.get((project, warehouse.target))
     environment = warehouse.dbt_environment()
+    parsed_for = (
+        project,
+        warehouse.target,
+        environment.get("SNOWFLAKE_DATABASE", ""),
+    )  # its name stands in the manifest
+    manifest = _MANIFESTS.get(parsed_for)
     before = dict(os.environ)
     os.environ.update(environment)
     places = ["--project-dir", str(project), "--profiles-dir", str(project), "--target", warehouse.target,
@@ -53,7 +58,7 @@ def dbt_build(warehouse: Warehouse, project: Path = PROJECT / "dbt", *arguments:
             parsed = dbtRunner().invoke(["--quiet", "parse", *places])
             if not parsed.success:
                 raise BuildFailed([], str(parsed.exception))
-            manifest = _MANIFESTS[(project, warehouse.target)] = parsed.result
+            manifest = _MANIFESTS[parsed_for] = parsed.result
         with warehouse.held("dbt in a test"):
             # Unit tests of models have a test of their own: they prove the SQL, not the data.
             asked = arguments if UNIT_TESTS in arguments else (*arguments, "--exclude-resource-type", UNIT_TESTS)
