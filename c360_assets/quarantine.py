@@ -155,16 +155,17 @@ def _read_again(
             with session.transaction():
                 if not staging.is_newest(session, batch):
                     raise QuarantineError("something was loaded in the meantime; nothing was changed: replay again")
-                if source is not None:
-                    session.load(f"staging.{feed.name}", names, source)
                 session.execute(
                     "update staging.refused_rows set resolved_at = ? where feed = ? and _key = ? and _etag = ? "
-                    f"and resolved_at is null and _row in ({', '.join('?' * len(came))})",
+                    f"and resolved_at is null and _superseded_at is null and _row in ({', '.join('?' * len(came))})",
                     [now, feed.name, key, etag, *sorted(came)],
                 )
+                # Before its own rows are there: they stand.
                 if whole:
                     staging.supersede(session, feed, [stands], now)
-                else:
+                if source is not None:
+                    session.load(f"staging.{feed.name}", names, source)
+                if not whole:
                     _note(session, [(feed.name, key, etag, row) for row in came], "read", "", now, batch)
                 staging.write_registers(session, feed, [stands], batch, now)
     return outcome.rows, {} if whole else {row: why[row] for row in rows if row in why}

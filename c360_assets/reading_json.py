@@ -93,6 +93,19 @@ def _as_text(value: Any) -> str | None:
     return str(value) if type(value) is _Number else compact(value)
 
 
+def _nested_twice(value: Any) -> Iterator[str]:
+    """Names that stand twice in an object within a decoded value: what reads the document later would choose one."""
+    if type(value) is tuple:
+        names = [name for name, _ in value]
+        if len(set(names)) < len(names):
+            yield from {name for name in names if names.count(name) > 1}
+        for _, inner in value:
+            yield from _nested_twice(inner)
+    elif type(value) is list:
+        for inner in value:
+            yield from _nested_twice(inner)
+
+
 @dataclass
 class _Scan:
     """What stands at a brace: an object up to `end`, or a broken one."""
@@ -268,6 +281,8 @@ class _Json:
                 extra.append(f"{encode_basestring(name.strip().lower())}:{compact(value)}")
             else:
                 values[place] = _as_text(value)
+        if payload:
+            twice |= dict.fromkeys(name for _, value in pairs for name in _nested_twice(value))
         reasons = [f"duplicate_column:{shown(name)}" for name in twice]
         if payload:
             values[0] = self._text[self._at : end]
@@ -277,7 +292,9 @@ class _Json:
             values[-1] = "{" + ",".join(extra) + "}" if extra else None
         if not self._clean and not is_utf8(self._text[self._at : end]):
             reasons.append("not_utf8")
-        elif self._text.find("\\u", self._at, end) >= 0 and not all(is_utf8(value) for value in values if value):
+        elif self._text.find("\\u", self._at, end) >= 0 and not all(
+            is_utf8(value) for value in ((compact(pairs),) if payload else values) if value
+        ):
             reasons.append("lone_surrogate")  # "\\ud800" is JSON, but no text that can be stored
         return values, reasons
 

@@ -124,8 +124,11 @@ def transform_assets(
         sign_run(context)
         with warehouse.writing("preparing staging") as session:
             prepare(session)
-            rebuild = config.rebuild or (not context.is_subset and _is_unfinished(session))
-            if rebuild and not context.is_subset:
+            # A feed's job leaves out views of staging at most, and can finish what a rebuild left.
+            keeps = {key for key in context.assets_def.keys if key.path[0] != "staging"}
+            is_whole = keeps <= context.selected_asset_keys
+            rebuild = config.rebuild or (is_whole and _is_unfinished(session))
+            if rebuild and is_whole:
                 _note_rebuild(session)
         # Unit tests of models prove the SQL, not the data: they are run where the code is tested.
         arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if rebuild else [])]
@@ -141,7 +144,7 @@ def transform_assets(
             yield from (_described(event, session, read) for event in events)
         if failure is not None:
             raise dg.Failure(description=str(failure), allow_retries=may_pass(failure)) from failure
-        if rebuild and not context.is_subset:
+        if rebuild and is_whole:
             with warehouse.writing("rebuilt") as session:
                 session.execute(f"delete from {UNFINISHED}")
 

@@ -79,6 +79,12 @@ def dbt_build(warehouse: Warehouse, project: Path = PROJECT / "dbt", *arguments:
     return [r.node.name for r in built.result if r.status != "skipped"]
 
 
+def forget_manifest(project: Path) -> None:
+    """A file of the project has changed."""
+    for parsed_for in [key for key in _MANIFESTS if key[0] == project]:
+        del _MANIFESTS[parsed_for]
+
+
 class Platform:
     """S3 to core without Dagster around it, for tests of what the tables hold."""
 

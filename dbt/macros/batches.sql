@@ -48,7 +48,8 @@
   Materialization `by_batch`: a table that takes each staged batch once.
   The model's SQL selects the rows of `{{ new_batches() }}` with the columns `_batch` (the batch that a row comes with)
   and, if `unique_key` is set, rows of former batches equal in it make way (a replayed row stands once), except those
-  that are `final`, a condition on them: these stand, and the new ones are left out.
+  that are `final`, a condition on them: these stand, and the new ones are left out. With `final` comes `record`, the columns
+  of what is replayed as one: what is not final of a record makes way for all that now comes of it.
   Rows of a batch that is taken again (its mark was lost in a rebuild) are replaced, never added to.
 -#}
 {% materialization by_batch, default %}
@@ -80,7 +81,11 @@
     {%- if final %}{% do dml.append(
       "delete from " ~ work ~ " using (select * from " ~ this ~ " where " ~ final ~ ") as w where " ~ agree(work, 'w', unique_key)
     ) %}{% endif -%}
-    {%- if unique_key %}{% do dml.append(delete_matching(this, work, unique_key)) %}{% endif -%}
+    {%- if final %}{% do dml.append(
+      delete_matching(this, "(select distinct " ~ config.require('record') | join(', ') ~ " from " ~ work ~ ")", config.require('record'))
+      ~ " and not (" ~ final ~ ")"
+    ) %}
+    {%- elif unique_key %}{% do dml.append(delete_matching(this, work, unique_key)) %}{% endif -%}
     {%- do dml.append("insert into " ~ this ~ " (" ~ columns ~ ") select " ~ columns ~ " from " ~ work) -%}
     {%- do dml.append(mark_batches(this)) -%}
     {%- do in_one_transaction(dml) -%}

@@ -33,13 +33,12 @@
   regexp_replace({{ text }}, '{{ pattern }}', '{{ replacement | replace('<', '\\\\') | replace('>', '') }}')
 {%- endmacro %}
 
-{% macro try_typed(text, type) %}{{ return(adapter.dispatch('try_typed', 'c360')(text, type)) }}{% endmacro %}
-{#- DuckDB reads 1_000 as a number; no source and no other engine does. -#}
-{% macro duckdb__try_typed(text, type) -%}
-  {%- if type in ('date', 'timestamp') %}try_cast({{ text }} as {{ type }})
-  {%- else %}try_cast(case when strpos({{ text }}, '_') = 0 then {{ text }} end as {{ type }})
-  {%- endif -%}
+{#- The text as a value of the type; null where it is none. DuckDB reads 1_000 as a number, no source writes one so. -#}
+{% macro try_typed(text, type) -%}
+  {%- set plain = text if type in ('date', 'timestamp') else "case when position('_' in " ~ text ~ ") = 0 then " ~ text ~ " end" -%}
+  {{- return(adapter.dispatch('try_typed', 'c360')(plain, type)) -}}
 {%- endmacro %}
+{% macro duckdb__try_typed(text, type) %}try_cast({{ text }} as {{ type }}){% endmacro %}
 {% macro snowflake__try_typed(text, type) -%}
   try_cast({{ text }} as {{ 'timestamp_ntz' if type == 'timestamp' else type }})
 {%- endmacro %}

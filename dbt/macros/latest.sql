@@ -20,7 +20,7 @@
 
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {%- do ensure_consumed_batches(this) -%}
-  {%- set is_new = should_full_refresh() or load_cached_relation(this) is none -%}
+  {%- set is_new = should_full_refresh() or load_cached_relation(this) is none or load_cached_relation(replaced) is none -%}
   {%- if is_new -%}
     {%- do forget_batches(this) -%}
     {%- do latest_make_tables(entity, log, replaced, sql) -%}

@@ -26,7 +26,9 @@
 
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {%- do ensure_consumed_batches(this) -%}
-  {%- if should_full_refresh() or load_cached_relation(this) is none -%}
+  {#- All three, or none: a process may have died between making the one and the other. -#}
+  {%- if should_full_refresh() or load_cached_relation(this) is none
+    or load_cached_relation(current) is none or load_cached_relation(ties) is none -%}
     {%- do forget_batches(this) -%}
     {%- do scd2_make_tables(entity, log, current, ties, sql) -%}
   {%- else -%}

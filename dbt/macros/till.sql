@@ -92,14 +92,24 @@ select * from final
   group by s._key, s._etag, s._batch
 ),
 
+-- A row per load of records that a replay could read after all, however many they are.
+{{ feed.name }}_supplements as (
+  select distinct batch, _key, _etag
+  from {{ source('staging', 'quarantine_decisions') }}
+  where decision = 'read' and feed = '{{ feed.name }}'
+),
+
 {{ feed.name }}_supplemented as (
   select later._key, later._etag, later._batch, {{ transaction }} as transaction_id, count(*) as count_before
   from {{ feed.name }}_objects as later
-  inner join {{ source('staging', 'quarantine_decisions') }} as decisions
-    on decisions.decision = 'read' and later._batch = decisions.batch
-    and later._key = decisions._key and later._etag = decisions._etag
+  inner join {{ feed.name }}_supplements as decisions
+    on later._batch = decisions.batch and later._key = decisions._key and later._etag = decisions._etag
   inner join {{ feed.relation }} as s
     on later._key = s._key and later._etag = s._etag and s._batch < later._batch
+  -- Loads of the same bytes that were replaced since had numbers of their own.
+  inner join ledger
+    on ledger.feed = '{{ feed.name }}' and s._key = ledger.key and s._etag = ledger.etag and s._batch = ledger.batch
+    and ledger.status <> 'superseded'
   group by later._key, later._etag, later._batch, {{ transaction }}
 ),
 

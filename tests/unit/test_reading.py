@@ -422,8 +422,23 @@ def test_unknown_fields_keep_their_types_in_extra() -> None:
 
 
 def test_payload_is_the_exact_text_of_the_record() -> None:
-    records = ['{"a" :1.0,\n "b":[ ]}', "{}", '{"é":"\\u00e9\\ud800"}']
+    records = ['{"a" :1.0,\n "b":[ ]}', "{}", '{"é":"\\u00e9\\ud83d\\ude00"}']
     assert [row[1] for row in values(" ".join(records), PAYLOAD)] == records
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ('{"a":[{"b":"\\ud800"}]}', "lone_surrogate"),
+        ('{"\\udc00":1}', "lone_surrogate"),
+        ('{"a":{"b":1,"c":2,"b":3}}', "duplicate_column:b"),
+        ('{"a":[[{"b":{"c":1,"c":1}}]]}', "duplicate_column:c"),
+    ],
+)
+def test_a_payload_that_nothing_after_us_could_read_is_refused(record: str, reason: str) -> None:
+    result = every_way(f'{{"x":1}}{record}{{"x":2}}'.encode(), "json", PAYLOAD)
+    assert [row[1] for row in result.accepted] == ['{"x":1}', '{"x":2}']
+    assert result.refused == [Refused(2, record, (reason,))]
 
 
 def test_broken_json_is_one_refused_row_up_to_the_next_object_that_parses() -> None:
