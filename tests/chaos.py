@@ -223,7 +223,7 @@ EVENTS = [
     Moment("dbt makes customer_rows", seen=_dbt_log_says("START sql by_batch model clean.customer_rows")),
     Moment("dbt makes customer_log", seen=_dbt_log_says("START sql scd2 model core.customer_log")),
     Moment("dbt makes customer_log", seen=_dbt_log_says("START sql scd2 model core.customer_log"), orphan=True),
-    Moment("dbt makes customer", seen=_dbt_log_says("START sql scd2_companion model core.customer ")),
+    Moment("dbt makes customer", seen=_dbt_log_says("START sql companion model core.customer ")),
     Moment("dbt tests", seen=_dbt_log_says("START test "), orphan=True),
     Moment("dbt is done", seen=_dbt_log_says("Finished running")),
 ]

@@ -67,7 +67,7 @@ select * from final
   {%- set constant = (feed.feed.get('constants') or {}).get(column) -%}
   {%- set pattern = (feed.feed.get('strip') or {}).get(column) -%}
   {%- set text = received_text(feed, expression) if expression else none -%}
-  {%- set text = replaced(text, pattern, '') if text and pattern else text -%}
+  {%- set text = "nullif(" ~ replaced(text, pattern, '') ~ ", '')" if text and pattern else text -%}
   {%- if text and constant %}coalesce({{ text }}, '{{ constant }}')
   {%- elif text %}{{ text }}
   {%- elif constant %}'{{ constant }}'
@@ -82,7 +82,11 @@ select * from final
   that a replay could read after all are counted after those that were there.
 -#}
 {% macro flat_lines(feed) %}
-{%- set transaction = trimmed('s.' ~ field_of(feed, 'transaction_id')) -%}
+{%- set of_transaction = [] -%}
+{%- for column in ['store_id', 'transaction_id'] -%}
+  {%- do of_transaction.append(line_text(feed, column, 's.' ~ field_of(feed, column) if field_of(feed, column))) -%}
+{%- endfor -%}
+{%- set transaction = of_transaction | join(', ') -%}
 {%- set time = feed.feed.event_time.get('column') %}
 {{ feed.name }}_objects as (
   select s._key, s._etag, s._batch
@@ -100,7 +104,10 @@ select * from final
 ),
 
 {{ feed.name }}_supplemented as (
-  select later._key, later._etag, later._batch, {{ transaction }} as transaction_id, count(*) as count_before
+  select
+    later._key, later._etag, later._batch,
+    {{ of_transaction[0] }} as store_id, {{ of_transaction[1] }} as transaction_id,
+    count(*) as count_before
   from {{ feed.name }}_objects as later
   inner join {{ feed.name }}_supplements as decisions
     on later._batch = decisions.batch and later._key = decisions._key and later._etag = decisions._etag
@@ -138,7 +145,7 @@ select * from final
   {{- record_joins(feed) }}
   left join {{ feed.name }}_supplemented as supplemented
     on s._key = supplemented._key and s._etag = supplemented._etag and s._batch = supplemented._batch
-    and {{ transaction }} = supplemented.transaction_id
+    and {{ of_transaction[0] }} = supplemented.store_id and {{ of_transaction[1] }} = supplemented.transaction_id
   where coalesce(replays.batch, s._batch) in (select batch from {{ new_batches() }})
 ),
 {% endmacro %}

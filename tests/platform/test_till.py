@@ -424,3 +424,35 @@ def test_a_replay_under_a_mended_declaration_leaves_no_refusal_behind(
     ]  # fmt: skip
     assert accounting(platform, "row") == (4, 4, 0, 0)
     assert reasons(platform) == []
+
+
+def test_flat_lines_are_numbered_under_the_names_that_they_are_kept_by(
+    tmp_path: Path, settings: Settings, bucket: Bucket
+) -> None:
+    """Store and transaction as stripped: 1.0 and 1 are one transaction, and neither of its lines takes the other's place."""
+    platform = Platform(settings, bucket, project=project_with(tmp_path, {}))
+    text = (platform.project / "models" / "staging" / "online_retail.yml").read_text()
+    declared(
+        platform,
+        text,
+        **{
+            'strip: {customer_id: "[.]0$"}': 'strip: {customer_id: "[.]0$", transaction_id: "[.]0$"}',
+            "{store_id: online, currency": "{currency",
+            "{transaction_id: invoiceno": "{store_id: country, transaction_id: invoiceno",
+        },
+    )
+    flat(
+        platform,
+        "a.csv",
+        "1.0,A,,1,2026-03-01 08:00:00,1,17.0,UK",
+        "1,A,,1,2026-03-01 08:00:00,10,.0,UK",
+        "1,A,,1,2026-03-01 08:00:00,100,17,FR",
+    )
+    platform.sync("online_retail")
+    assert platform.rows(
+        "select store_id, transaction_id, line, amount, customer_id from core.pos_line order by 1, 3"
+    ) == [
+        ("FR", "1", 1, Decimal(100), "17"),
+        ("UK", "1", 1, Decimal(1), "17"),
+        ("UK", "1", 2, Decimal(10), None),
+    ]
