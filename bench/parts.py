@@ -129,13 +129,9 @@ def report(name: str, results: Mapping[str, Any]) -> None:
 
 def stacked(name: str, title: str, bars: Mapping[str, Mapping[str, float]], unit: str) -> None:
     """A plot of bars, each made of named parts."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = _pyplot()
     parts = list(dict.fromkeys(part for bar in bars.values() for part in bar))
-    figure, axes = pyplot.subplots(figsize=(9, 0.6 * len(bars) + 1.8))
+    figure, axes = pyplot.subplots(figsize=(10, max(0.6 * len(bars) + 1.6, 0.22 * len(parts) + 0.9)))
     left = [0.0] * len(bars)
     for part in parts:
         widths = [bar.get(part, 0.0) for bar in bars.values()]
@@ -144,7 +140,55 @@ def stacked(name: str, title: str, bars: Mapping[str, Mapping[str, float]], unit
     axes.set_xlabel(unit)
     axes.set_title(title)
     axes.invert_yaxis()
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1.02))
+    _save(figure, name)
+
+
+def side_by_side(name: str, title: str, groups: Mapping[str, Mapping[str, float]], unit: str) -> None:
+    """A plot of groups of bars on a logarithmic axis, each bar with its value."""
+    figure, axes = _pyplot().subplots(figsize=(9, 0.9 * len(groups) + 1.8))
+    parts = list(dict.fromkeys(part for group in groups.values() for part in group))
+    height = 0.8 / len(parts)
+    for number, part in enumerate(parts):
+        at = [place + (number - (len(parts) - 1) / 2) * height for place in range(len(groups))]
+        bars = axes.barh(at, [group.get(part, 0.0) for group in groups.values()], height, label=part)
+        axes.bar_label(bars, fmt="%.2f", padding=2, fontsize="x-small")
+    axes.set_xscale("log")
+    axes.margins(x=0.1)
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.set_xlabel(unit)
+    axes.set_title(title, fontsize="medium")
+    axes.invert_yaxis()
     axes.legend(fontsize="small", loc="best")
+    _save(figure, name)
+
+
+def lines(
+    name: str, title: str, x: Sequence[float], series: Mapping[str, Sequence[float]], units: tuple[str, str]
+) -> None:
+    """A plot of lines over `x`, both axes logarithmic: what grows in proportion is straight and steep."""
+    figure, axes = _pyplot().subplots(figsize=(7, 4.5))
+    for label, values in series.items():
+        axes.loglog(x, values, marker="o", label=label)
+    axes.set_xticks(x, [f"{value:g}" for value in x])
+    axes.minorticks_off()
+    axes.set_xlabel(units[0])
+    axes.set_ylabel(units[1])
+    axes.set_title(title)
+    axes.legend(fontsize="small", loc="best")
+    _save(figure, name)
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure: Any, name: str) -> None:
     figure.tight_layout()
     PLOTS.mkdir(parents=True, exist_ok=True)
     figure.savefig(PLOTS / f"{name}.png", dpi=120)

@@ -42,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return commands.guarded(command, options, settings)
 
 
+def audit_arguments(audit: argparse.ArgumentParser) -> None:
+    """What `c360 audit` is told; columns of known tools are recognised, the others are named."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="c360", description="Customer files on S3 become current, history and numbers.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -57,6 +61,41 @@ def _parser() -> argparse.ArgumentParser:
 
     sync = add("sync", "sync", "One Dagster run of all that is new, in bounded batches, up to the last layer.")
     sync.add_argument("--rebuild", action="store_true", help="make every table anew from staging")
+    sync.add_argument(
+        "--plan", action="store_true", help="say what it would do, by doing it on a copy; nothing changes"
+    )
+    sync.add_argument("--format", choices=("table", "csv", "json"), default="table", help="of the plan")
+
+    def key_of(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("id", nargs="+", metavar="ID", help="the key; of several columns, one after another")
+        parser.add_argument("--entity", default="customer", help="whose key it is (customer)")
+        parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+
+    customer = add("customer", "customer", "The life of one customer as a time line, or what held at an instant.")
+    key_of(customer)
+    customer.add_argument("--as-of", metavar="T", help="what held then, such as 2026-11-21 or 2026-11-21T08:00:00Z")
+    customer.add_argument("--known-at", metavar="T", help="as it was known then")
+
+    key_of(
+        add(
+            "explain",
+            "explain",
+            "Each event of one customer: what it did, what came late, what was suppressed and why.",
+        )
+    )
+
+    audit = add(
+        "audit", "audit", "Check any history table that somebody has, against a log of changes if there is one."
+    )
+    audit_arguments(audit)
+
+    entity = add("entity", "entity", "Write the models of an entity: current, history, ties, as-of functions, checks.")
+    entity.add_argument("name", metavar="NAME")
+    entity.add_argument("--key", required=True, metavar="COLUMNS", help="its key: order_id,line")
+    entity.add_argument(
+        "--tracked", required=True, metavar="COLUMNS", help="a change opens a version: name,price:decimal(18,4)"
+    )
+    entity.add_argument("--type1", default="", metavar="COLUMNS", help="a change corrects the version: note")
 
     status = add("status", "status", "Feeds, what waits, refusals, checks.")
     status.add_argument("--format", choices=("table", "json"), default="table")
@@ -80,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         ("list", "Open refusals, newest first."),
         ("show", "Open refusals with their text."),
         ("replay", "Try them again, and run what follows."),
+        ("release", "Let snapshots that the guard holds delete what they lack, and run what follows."),
         ("dismiss", "Take them out of the register; they stay in staging and in the accounting."),
     ):
         action = actions.add_parser(name, help=text, description=text)

@@ -12,12 +12,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 from duckdb import Error as DuckDBError
 
-from c360_assets import local, output
+from c360_assets import entities, history, local, output, plan
 from c360_assets import quarantine as register
 from c360_assets.cli import DONE, ERROR, USAGE, say
 from c360_assets.feeds import DeclarationError, Feed, find_feed, load_feeds
@@ -26,8 +27,22 @@ from c360_assets.quarantine import Choice, QuarantineError
 from c360_assets.settings import PROJECT, ProjectError, Settings, SettingsError
 from c360_assets.warehouse import NotAQuery, NoWarehouse, Warehouse, WarehouseBusy, open_warehouse
 
-WRONG = (DeclarationError, SettingsError, QuarantineError, NotAQuery)
-FAILED = (LandingError, ProjectError, NoWarehouse, WarehouseBusy, BotoCoreError, ClientError, OSError)
+
+class UsageError(ValueError):
+    """An argument cannot be what it says; the text names it, its value and the remedy."""
+
+
+WRONG = (DeclarationError, SettingsError, QuarantineError, NotAQuery, entities.EntityError, plan.PlanError, UsageError)
+FAILED = (
+    LandingError,
+    ProjectError,
+    NoWarehouse,
+    WarehouseBusy,
+    history.NoSuchKey,
+    BotoCoreError,
+    ClientError,
+    OSError,
+)
 
 
 Command = Callable[[argparse.Namespace, Settings], int]
@@ -74,9 +89,93 @@ def land(options: argparse.Namespace, settings: Settings) -> int:
 def sync(options: argparse.Namespace, settings: Settings) -> int:
     from c360_assets import runs
 
-    with local.embedded_s3(settings), local.dagster_instance(settings) as instance:
+    with local.embedded_s3(settings) as endpoint:
         local.landing_bucket(settings).ensure()
-        return runs.sync(settings, instance, rebuild=options.rebuild, say=say)
+        if options.plan:
+            return _plan(options, settings, endpoint)
+        with local.dagster_instance(settings) as instance:
+            return runs.sync(settings, instance, rebuild=options.rebuild, say=say)
+
+
+def _plan(options: argparse.Namespace, settings: Settings, endpoint: str) -> int:
+    """The run, on a copy of the warehouse, and what it changed there."""
+    from c360_assets import runs
+
+    if not settings.s3_endpoint:
+        os.environ |= local.embedded_environment()
+    warehouse = _warehouse(settings)
+    with plan.rehearsal(settings, warehouse, endpoint) as copy:
+        with local.dagster_instance(copy) as instance:
+            code = runs.sync(copy, instance, rebuild=options.rebuild, say=lambda text: say(f"plan: {text}"))
+        found = plan.effects(warehouse, _warehouse(copy), list(entities.declared(settings.dbt_project).values()))
+    rows = [(e.of, e.effect, e.count, list(e.examples)) for e in found]
+    output.write(["of", "effect", "count", "examples"], rows, options.format)
+    if not rows:
+        say("plan: nothing would change")
+    return code
+
+
+def customer(options: argparse.Namespace, settings: Settings) -> int:
+    entity = _entity(options, settings)
+    as_of, known_at = _instant("--as-of", options.as_of), _instant("--known-at", options.known_at)
+    with _warehouse(settings).reading() as session:
+        spans = history.life(session, entity, options.id, known_at)
+    if as_of:
+        held = history.at(spans, as_of)
+        spans = [held] if held else []
+    if not spans:
+        say(f"no {entity.name} {' '.join(options.id)}" + (f" at {options.as_of}" if as_of else "")
+            + (f", as known at {options.known_at}" if known_at else ""))  # fmt: skip
+        return ERROR
+    if options.format == "table" and not as_of:
+        names = ["from", "to", "change", "what"]
+        output.write(names, [(s.valid_from, s.valid_to, s.change, s.changes) for s in spans], "table")
+        return DONE
+    names = ["valid_from", "valid_to", "change", *entity.attributes]
+    rows = [(s.valid_from, s.valid_to, s.change, *((s.values or {}).get(a) for a in entity.attributes)) for s in spans]
+    if options.format == "table":
+        output.write(["column", "value"], list(zip(names, rows[0], strict=True)), "table")
+    else:
+        output.write(names, rows, options.format)
+    return DONE
+
+
+def explain(options: argparse.Namespace, settings: Settings) -> int:
+    entity = _entity(options, settings)
+    with _warehouse(settings).reading() as session:
+        told = history.explain(session, entity, options.id)
+    output.write(list(told[0]), [tuple(row.values()) for row in told], options.format)
+    return DONE
+
+
+def entity(options: argparse.Namespace, settings: Settings) -> int:
+    key = tuple(name for name, _ in entities.columns_of(options.key))
+    tracked, type1 = entities.columns_of(options.tracked), entities.columns_of(options.type1)
+    new = entities.write(entities.Declaration(options.name, key, tracked, type1), settings.dbt_project)
+    for path in new:
+        print(path)
+    say(f"now declare a feed with `entity: {options.name}` in {settings.dbt_project / 'models' / 'staging'}")
+    return DONE
+
+
+def _entity(options: argparse.Namespace, settings: Settings) -> entities.Declaration:
+    found = entities.find_entity(settings.dbt_project, options.entity)
+    if len(options.id) != len(found.key):
+        raise entities.EntityError(
+            f"the key of {found.name} is {', '.join(found.key)}, and not of {len(options.id)} values"
+        )
+    return found
+
+
+def _instant(option: str, text: str | None) -> datetime | None:
+    """UTC without zone."""
+    if text is None:
+        return None
+    try:
+        stated = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option}: '{text}' is no instant; say 2026-11-21 or 2026-11-21T08:00:00Z") from None
+    return stated.astimezone(UTC).replace(tzinfo=None) if stated.tzinfo else stated
 
 
 def status(options: argparse.Namespace, settings: Settings) -> int:
@@ -176,9 +275,19 @@ def quarantine(options: argparse.Namespace, settings: Settings) -> int:
         register.decide(warehouse, found, "dismiss", options.why)
         say(f"{len(found)} refusals dismissed")
         return DONE
+    held = [e for e in found if e.stage == "guard"]
+    if options.action == "release" and not held:
+        say(f"no snapshot is held among the {len(found)} refusals that fit")
+        return DONE
     from c360_assets import runs
 
     with local.embedded_s3(settings), local.dagster_instance(settings) as instance:
+        if options.action == "release":
+            register.decide(warehouse, held, "release", "")
+            say(f"{len(held)} snapshots released")
+            return runs.sync(settings, instance, rebuild=False, say=say)
+        for entry in held:
+            say(f"{entry.key} {entry.raw}: not tried again; let it pass with c360 quarantine release")
         replayed = register.replay(warehouse, local.landing_bucket(settings), feeds, found, settings.spool)
         for entry, why in replayed.still_refused:
             say(f"still refused: {entry.key} record {entry.row}: {why}")
@@ -196,11 +305,7 @@ GENERATED = {
 def _generators(settings: Settings, endpoint: str) -> list[subprocess.Popen[bytes]]:
     environment = os.environ | {"AWS_ENDPOINT_URL": endpoint}
     if not settings.s3_endpoint:
-        environment |= {
-            "AWS_ACCESS_KEY_ID": local.EMBEDDED["aws_access_key_id"],
-            "AWS_SECRET_ACCESS_KEY": local.EMBEDDED["aws_secret_access_key"],
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
+        environment |= local.embedded_environment()
     out = f"s3://{settings.bucket}/{settings.prefix}"
     return [
         subprocess.Popen(

@@ -17,7 +17,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 
 FORMATS = ("csv", "json", "parquet")
-KINDS = ("upsert", "lines")
+# A row states a whole record; a change of one; one of all that there are; what is known of one; a line of a receipt.
+KINDS = ("upsert", "events", "snapshot", "partial", "lines")
 OVERWRITES = ("replace", "append")
 SOURCE = "staging"
 
@@ -36,10 +37,12 @@ class DeclarationError(ValueError):
 
 @dataclass(frozen=True)
 class EventTime:
-    """Where a row's event time comes from, in this order: the column, the object's name, the file's own time."""
+    """Where a row's event time comes from, in this order: the column, the object's name, what a full load without
+    times is given, the file's own time."""
 
     column: str | None = None
     name: re.Pattern[str] | None = None
+    initial: datetime | None = None
     file_time: bool = False
     zone: str = "UTC"
 
@@ -64,6 +67,8 @@ class EventTime:
             return None
         if self.name and self.name.search(key.rsplit("/", 1)[-1]):
             return self.in_name(key)
+        if self.column and self.initial:
+            return self.initial
         return file_time if self.file_time else None
 
 
@@ -87,6 +92,11 @@ class Feed:
     @property
     def payload(self) -> bool:
         return self.columns == ("payload",)
+
+    @property
+    def tombstones(self) -> bool:
+        """May a record be null? In a stream of changes that says again that a key is gone."""
+        return self.payload and self.kind == "events"
 
     def replaces(self, key: str) -> bool:
         """Does a new version of the object replace the one before? If undeclared: of lines, or if its name is dated."""
@@ -217,6 +227,7 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
     event_time = EventTime(
         column=time.take("column", str, None),
         name=_pattern(f"{where}: event_time: name", time.take("name", str, None)),
+        initial=_instant(f"{where}: event_time: initial", time.take("initial", str, None)),
         file_time=time.take("file_time", bool, False),
         zone=_zone(f"{where}: event_time: zone", time.take("zone", str, "UTC")),
     )
@@ -238,6 +249,10 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
     payload = columns == ("payload",)
     if kind == "lines":
         _take_lines(where, field, mapping, payload)
+    if kind == "snapshot":
+        _take_snapshot(where, field, event_time, {**named, "operation": codes})
+    elif payload and entity and kind != "lines":
+        _check_envelope(where, kind, event_time, formats, {**named, "operation": codes})
     field.end()
 
     named |= {f"map: {target}": received for target, received in mapping.items()}
@@ -248,7 +263,7 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
             raise DeclarationError(
                 f"{where}: {what}: column '{column}' is not declared; there are: {', '.join(columns)}"
             )
-    if entity and not (event_time.column or event_time.name or event_time.file_time):
+    if entity and not (event_time.column or event_time.name or event_time.file_time or (payload and kind == "events")):
         raise DeclarationError(
             f"{where}: event_time: give column, name or file_time; an event without a time has no place"
         )
@@ -294,6 +309,34 @@ def _take_lines(where: str, field: _Fields, mapping: Mapping[str, Any], payload:
         raise DeclarationError(f"{where}: lines: '{nested}' is for feeds whose one column is payload")
 
 
+def _take_snapshot(where: str, field: _Fields, time: EventTime, stated: Mapping[str, Any]) -> None:
+    """A file states all that there are, at its one instant; what it lacks is deleted, as far as the guard allows."""
+    guard = field.take("guard", (int, float), 0.5)
+    if not 0 <= guard <= 1:
+        raise DeclarationError(f"{where}: guard: {guard} is no share from 0 to 1 of the keys that a file may lack")
+    for what, value in stated.items():
+        if value:
+            raise DeclarationError(
+                f"{where}: {what}: a snapshot has the instant of its file; take it away, or declare another kind"
+            )
+    if not (time.name or time.file_time):
+        raise DeclarationError(f"{where}: event_time: give name or file_time; a snapshot has the instant of its file")
+
+
+def _check_envelope(
+    where: str, kind: str, time: EventTime, formats: tuple[str, ...], stated: Mapping[str, Any]
+) -> None:
+    if kind != "events":
+        raise DeclarationError(
+            f"{where}: kind: '{kind}' with the one column payload; say events, for Debezium's envelope"
+        )
+    if formats != ("json",):
+        raise DeclarationError(f"{where}: formats: an envelope is json, not {', '.join(formats)}")
+    for what, value in {**stated, "event_time: name": time.name, "event_time: file_time": time.file_time}.items():
+        if value:
+            raise DeclarationError(f"{where}: {what}: stands in the envelope; take it away")
+
+
 def _column(declared: Any, where: str) -> str:
     name = _mapping(declared, f"{where}: columns").get("name")
     if not isinstance(name, str) or not name:
@@ -327,6 +370,17 @@ def _pattern(where: str, text: str | None, groups: int = 1) -> re.Pattern[str] |
     if pattern.groups < groups:
         raise DeclarationError(f"{where}: '{text}' has no group (...) around the fourteen digits of the instant")
     return pattern
+
+
+def _instant(where: str, text: str | None) -> datetime | None:
+    """UTC without zone."""
+    if text is None:
+        return None
+    try:
+        stated = datetime.fromisoformat(text)
+    except ValueError:
+        raise DeclarationError(f"{where}: '{text}' is no instant; say for example 1970-01-01T00:00:00Z") from None
+    return stated.astimezone(UTC).replace(tzinfo=None) if stated.tzinfo else stated
 
 
 def _zone(where: str, name: str) -> str:

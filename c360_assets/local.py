@@ -35,6 +35,15 @@ EMBEDDED: Any = {"aws_access_key_id": "embedded", "aws_secret_access_key": "embe
 _SERVICES = "s3,sqs,kinesis,firehose,events"
 
 
+def embedded_environment() -> dict[str, str]:
+    """What a client of AWS has to find in its environment to speak to the embedded S3."""
+    return {
+        "AWS_ACCESS_KEY_ID": EMBEDDED["aws_access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": EMBEDDED["aws_secret_access_key"],
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
 def s3_endpoint(home: Path) -> str:
     """Where the embedded S3 of this home answers.
 

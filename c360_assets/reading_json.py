@@ -17,6 +17,7 @@ OBJECT_CHARS = RAW_CHARS  # a longer object is broken
 _SPELLINGS = 10_000  # of field names, remembered
 
 _BLANKS = re.compile(r"[ \t\n\r]*+")
+_NULL = re.compile(r"null(?=[ \t\n\r,\]{]|\Z)")
 _STRING = r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
 # A brace that may begin an object, as far as its first name tells, or the end of the text.
 _BRACE = re.compile(r'\{(?=[ \t\n\r]*+(?:\}|\Z|"[^"]*+\Z|"[^"]*+\\|' + _STRING + r"[ \t\n\r]*+(?::|\Z)))")
@@ -188,7 +189,10 @@ class _Json:
                 after_value = first = False
                 self._at += 1
                 continue
-            if not (char == "{" and self._take_object()):
+            if char == "n" and self._layout.tombstones and self._is_null():
+                self._gather.accept_one(["null", None], 4)
+                self._at += 4
+            elif not (char == "{" and self._take_object()):
                 self._refuse_stretch()
             after_value, first = True, False
         if self._gather:
@@ -230,6 +234,12 @@ class _Json:
                 return True
             if not self._more():
                 return False
+
+    def _is_null(self) -> bool:
+        """Does the value null stand at `_at`?"""
+        while len(self._text) - self._at < 5 and self._more():
+            pass
+        return _NULL.match(self._text, self._at) is not None
 
     # Records
 

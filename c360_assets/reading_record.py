@@ -27,6 +27,8 @@ class Layout:
     required: frozenset[str]
     payload: bool = False
     """The record is kept whole: `columns` is `("payload",)` and its exact text is the value."""
+    tombstones: bool = False
+    """A payload may be null."""
     delimiter: str = ","
 
 

@@ -61,7 +61,13 @@ class Outcome:
 
 
 def layout_of(feed: Feed) -> Layout:
-    return Layout(columns=feed.columns, required=feed.required, payload=feed.payload, delimiter=feed.delimiter)
+    return Layout(
+        columns=feed.columns,
+        required=feed.required,
+        payload=feed.payload,
+        tombstones=feed.tombstones,
+        delimiter=feed.delimiter,
+    )
 
 
 def read_all(feed: Feed, plan: Sequence[Listed], bucket: Bucket, spooled: Spool) -> Iterator[Outcome]:

@@ -1,7 +1,8 @@
 """The warehouse: one small interface, with DuckDB and Snowflake behind it.
 
-Belongs here: connections, the one writer's lock, transactions, bulk load, the few types and statements in which the two
-engines differ. The only Python that knows a dialect. A connection is held for one unit of work, never across dbt.
+Belongs here and in `warehouse_snowflake`: connections, the one writer's lock, transactions, bulk load, the few types
+and statements in which the two engines differ. The only Python that knows a dialect. A connection is held for one unit
+of work, never across dbt.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeVar
 
 import duckdb
 import psutil
 
-from c360_assets.settings import Settings, Snowflake
+from c360_assets.settings import Settings
 
 # The types that our own tables have, whatever the engine calls them.
 TEXT, INTEGER, TIMESTAMP = "text", "integer", "timestamp"
@@ -46,7 +49,7 @@ class Session(Protocol):
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]: ...
 
-    def result(self, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+    def result(self, sql: str, parameters: Sequence[object] = ()) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         """Column names and rows, fetched as they are asked for."""
         ...
 
@@ -64,6 +67,10 @@ class Session(Protocol):
 
     def load(self, table: str, columns: Sequence[str], source: str) -> None:
         """Rows of the files at `source`, matched by column name, into the table."""
+        ...
+
+    def called(self, function: str, instants: Sequence[datetime]) -> str:
+        """A table function with its arguments, UTC without zone, as it stands behind `from`."""
         ...
 
 
@@ -99,6 +106,8 @@ def may_pass(error: BaseException) -> bool:
 def open_warehouse(settings: Settings, announce: Announce = lambda text: None) -> Warehouse:
     """The warehouse that the settings choose. `announce` is told when something has to wait."""
     if settings.warehouse == "snowflake":
+        from c360_assets.warehouse_snowflake import SnowflakeWarehouse
+
         return SnowflakeWarehouse(settings.snowflake)
     return DuckDBWarehouse(settings.duckdb_path, settings.wait, announce, settings.memory_mb)
 
@@ -149,6 +158,29 @@ class DuckDBWarehouse:
             try:
                 # A file that is open for reading could still be copied out, and others read.
                 connection.execute("set enable_external_access = false")
+                yield _DuckDBSession(connection)
+            finally:
+                connection.close()
+
+    def copied(self, folder: Path) -> DuckDBWarehouse:
+        """A copy of the warehouse as it is now, which nobody else knows of."""
+        copy = DuckDBWarehouse(folder / self.path.name, self.wait, self.announce, self.memory_mb)
+        if self.path.exists():
+            with self._locked(fcntl.LOCK_SH, "copying", time.monotonic() + self.wait):
+                for file in (self.path, self.path.with_name(self.path.name + ".wal")):
+                    if file.exists():
+                        shutil.copyfile(file, folder / file.name)
+        return copy
+
+    @contextmanager
+    def beside(self, other: DuckDBWarehouse) -> Iterator[Session]:
+        """Reads both: this warehouse, and the other under the name `before`."""
+        until = time.monotonic() + self.wait
+        with self._locked(fcntl.LOCK_SH, "comparing", until), other._locked(fcntl.LOCK_SH, "comparing", until):
+            connection = self._connect(read_only=True, until=until)
+            try:
+                place = str(other.path).replace("'", "''")
+                connection.execute(f"attach '{place}' as before (read_only)")
                 yield _DuckDBSession(connection)
             finally:
                 connection.close()
@@ -227,12 +259,12 @@ class _DuckDBSession:
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         return self._connection.execute(sql, list(parameters)).fetchall()
 
-    def result(self, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+    def result(self, sql: str, parameters: Sequence[object] = ()) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         count = len(self._connection.extract_statements(sql))
         if count != 1:
             raise NotAQuery(f"one statement is read at a time; there are {count}")
-        cursor = self._connection.execute(sql)
-        return [d[0] for d in cursor.description or []], _fetched(cursor)
+        cursor = self._connection.execute(sql, list(parameters))
+        return [d[0] for d in cursor.description or []], fetched(cursor)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -258,135 +290,14 @@ class _DuckDBSession:
         names = ", ".join(columns)
         self.execute(f"insert into {table} ({names}) select {names} from read_parquet({source})")
 
-
-class SnowflakeWarehouse:
-    """A Snowflake database over dagster-snowflake's resource. Snowflake queues its writers itself."""
-
-    engine = "snowflake"
-
-    def __init__(self, settings: Snowflake, **connection_arguments: Any) -> None:
-        self.settings = settings
-        # A profile cannot leave a field out, so there is one per way to authenticate.
-        way = "_key" if settings.private_key_path else "" if settings.password else "_token"
-        self.target = f"snowflake{way}"
-        self.connection_arguments = connection_arguments
-
-    def dbt_environment(self) -> dict[str, str]:
-        s = self.settings
-        stated = {
-            "ACCOUNT": s.account,
-            "USER": s.user,
-            "PASSWORD": s.password,
-            "PRIVATE_KEY_PATH": s.private_key_path,
-            "PRIVATE_KEY_PASSPHRASE": s.private_key_passphrase,
-            "TOKEN": s.token,
-            "ROLE": s.role,
-            "WAREHOUSE": s.warehouse,
-            "DATABASE": s.database,
-            "HOST": s.host,
-            "PORT": str(s.port),
-            "PROTOCOL": s.protocol,
-        }
-        return {f"SNOWFLAKE_{name}": value for name, value in stated.items()}
-
-    @contextmanager
-    def writing(self, purpose: str) -> Iterator[Session]:
-        # Imported here: the connector takes a second to import, which the embedded default need not pay.
-        from dagster_snowflake import SnowflakeResource
-
-        s = self.settings
-        stated: dict[str, Any] = {
-            "password": s.password,
-            "private_key_path": s.private_key_path,
-            "private_key_password": s.private_key_passphrase,
-            "role": s.role,
-        }
-        arguments: dict[str, Any] = {"session_parameters": {"TIMEZONE": "UTC", "QUERY_TAG": f"c360 {purpose}"}}
-        if s.token:
-            arguments |= {"token": s.token, "authenticator": "oauth"}
-        if s.host:
-            arguments |= {"host": s.host, "port": s.port, "protocol": s.protocol}
-        resource = SnowflakeResource(
-            account=s.account,
-            user=s.user,
-            database=s.database,
-            warehouse=s.warehouse,
-            additional_snowflake_connection_args=arguments | self.connection_arguments,
-            **{name: value for name, value in stated.items() if value},
-        )
-        with resource.get_connection() as connection:
-            yield _SnowflakeSession(connection)
-
-    @contextmanager
-    def reading(self, wait: float | None = None) -> Iterator[Session]:
-        with self.writing("reading") as session:
-            yield session
-
-    @contextmanager
-    def held(self, purpose: str) -> Iterator[None]:
-        yield
+    def called(self, function: str, instants: Sequence[datetime]) -> str:
+        return f"{function}({literals(instants)})"
 
 
-class _SnowflakeSession:
-    _TYPES = {TEXT: "varchar", INTEGER: "bigint", TIMESTAMP: "timestamp_ntz(6)"}
-
-    def __init__(self, connection: Any) -> None:
-        self._cursor = connection.cursor()
-
-    def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
-        # The connector binds `%s` on the client, which works alike for every kind of statement.
-        if parameters:
-            self._cursor.execute(sql.replace("?", "%s"), tuple(parameters))
-        else:
-            self._cursor.execute(sql)
-
-    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        self.execute(sql, parameters)
-        return [tuple(row) for row in self._cursor.fetchall()]
-
-    def result(self, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-        self.execute(sql)
-        return [d[0].lower() for d in self._cursor.description or []], _fetched(self._cursor)
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        self.execute("create table if not exists staging.load_turn (taken_at timestamp_ntz(6))")
-        if not self.rows("select 1 from staging.load_turn"):
-            self.execute("insert into staging.load_turn values (null)")
-        self.execute("begin")
-        try:
-            # An update locks the table until the commit: loads of two processes follow one another.
-            self.execute("update staging.load_turn set taken_at = current_timestamp::timestamp_ntz")
-            yield
-        except BaseException:
-            self.execute("rollback")
-            raise
-        self.execute("commit")
-
-    def ensure(self, table: str, columns: Mapping[str, str]) -> None:
-        self.execute(f"create schema if not exists {table.split('.')[0]}")
-        shape = ", ".join(f"{name} {self._TYPES[kind]}" for name, kind in columns.items())
-        self.execute(f"create table if not exists {table} ({shape})")
-        self.execute(f"select * from {table} limit 0")
-        there = {d[0].lower() for d in self._cursor.description or []}
-        for name, kind in columns.items():
-            if name not in there:
-                self.execute(f"alter table {table} add column {name} {self._TYPES[kind]}")
-
-    def put(self, files: Sequence[Path]) -> str:
-        self.execute("create temporary stage if not exists staging.c360_load")
-        place = f"@staging.c360_load/{time.time_ns()}"
-        for file in files:
-            self.execute(f"put 'file://{file}' {place} auto_compress=false")
-        return place
-
-    def load(self, table: str, columns: Sequence[str], source: str) -> None:
-        self.execute(
-            f"copy into {table} from {source} file_format = (type = parquet use_logical_type = true) "
-            "match_by_column_name = case_insensitive"
-        )
+def literals(instants: Sequence[datetime]) -> str:
+    return ", ".join(f"cast('{instant.isoformat(sep=' ')}' as timestamp)" for instant in instants)
 
 
-def _fetched(cursor: Any) -> Iterator[tuple[Any, ...]]:
+def fetched(cursor: Any) -> Iterator[tuple[Any, ...]]:
     while rows := cursor.fetchmany(10_000):
         yield from (tuple(row) for row in rows)

@@ -10,8 +10,11 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
-from generator import customers, till
+from generator import customers, debezium, dms, till
+from generator.changes import ChangeFaults, ChangeSpec
 from generator.customers import CustomerSpec
+from generator.debezium import CONNECTORS, DEBEZIUM_MIX, TIMES, DebeziumSpec
+from generator.dms import DMS_MIX, DmsFaults, DmsSpec
 from generator.faults import MIX, Faults, FileFaults
 from generator.objects import GeneratedObject, Run
 from generator.sink import Sink, SinkError, open_sink
@@ -71,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     feeds = parser.add_subparsers(metavar="FEED", required=True)
     about = "Customer files, each named by its instant: inserts, then people who move, marry and change address."
     _add_customers(feeds.add_parser("customers", help="customer files named by their instant", description=about))
+    about = (
+        "Changes of customers in Debezium's envelopes, JSON lines: the snapshot first, then inserts, updates, deletes."
+    )
+    _add_debezium(feeds.add_parser("customers_debezium", help="changes of customers, by Debezium", description=about))
+    about = "Changes of customers as AWS DMS writes them, CSV: a full load, then inserts, updates, deletes."
+    _add_dms(feeds.add_parser("customers_dms", help="changes of customers, by AWS DMS", description=about))
     about = "Receipts of tills in files as Firehose writes them: JSON objects one after another without line breaks."
     _add_pos(feeds.add_parser("pos", help="receipts of tills, as JSON", description=about))
     return parser
@@ -108,13 +117,21 @@ def _faults(options: argparse.Namespace, none: _Shares, mix: _Shares) -> _Shares
     return replace(mix if options.faults else none, **{n: share for n, share in asked.items() if share is not None})
 
 
-def _add_customers(parser: argparse.ArgumentParser) -> None:
-    default = CustomerSpec()
-    _add_common(parser, default)
+def _add_size(parser: argparse.ArgumentParser, default: CustomerSpec | ChangeSpec) -> None:
     parser.add_argument("--customers", type=int, default=default.customers, help="how many there are (%(default)s)")
     parser.add_argument(
         "--rows-per-file", type=int, default=default.rows_per_file, metavar="ROWS", help="(%(default)s)"
     )
+
+
+def _size(options: argparse.Namespace) -> dict[str, Any]:
+    return {"customers": options.customers, "rows_per_file": options.rows_per_file, **_run(options)}
+
+
+def _add_customers(parser: argparse.ArgumentParser) -> None:
+    default = CustomerSpec()
+    _add_common(parser, default)
+    _add_size(parser, default)
     _add_faults(parser, MIX, "files or rows")
     parser.set_defaults(parser=parser, objects=_customers)
 
@@ -122,12 +139,58 @@ def _add_customers(parser: argparse.ArgumentParser) -> None:
 def _customers(options: argparse.Namespace) -> Iterable[GeneratedObject]:
     return customers.generate(
         CustomerSpec(
-            customers=options.customers,
-            rows_per_file=options.rows_per_file,
             faults=_faults(options, Faults(), MIX),
-            **_run(options),
+            **_size(options),
         )
     )
+
+
+def _add_changes(parser: argparse.ArgumentParser, default: ChangeSpec) -> None:
+    _add_common(parser, default)
+    _add_size(parser, default)
+    parser.add_argument(
+        "--deletes", type=float, default=default.deletes, metavar="SHARE", help="changes that delete (%(default)g)"
+    )
+
+
+def _add_debezium(parser: argparse.ArgumentParser) -> None:
+    default = DebeziumSpec()
+    _add_changes(parser, default)
+    parser.add_argument("--connector", choices=CONNECTORS, default=default.connector, help="(%(default)s)")
+    parser.add_argument("--wrapped", action="store_true", help="envelopes as {schema, payload}")
+    parser.add_argument(
+        "--times", choices=TIMES, default=default.times, help="the finest unit of times of the source (%(default)s)"
+    )
+    parser.add_argument("--timed-load", action="store_true", help="the snapshot states times of the source too")
+    parser.add_argument("--truncate", action="store_true", help="empty the table once, with the file in the middle")
+    _add_faults(parser, DEBEZIUM_MIX, "files or rows")
+    parser.set_defaults(parser=parser, objects=_debezium)
+
+
+def _debezium(options: argparse.Namespace) -> Iterable[GeneratedObject]:
+    return debezium.generate(
+        DebeziumSpec(
+            deletes=options.deletes,
+            connector=options.connector,
+            wrapped=options.wrapped,
+            times=options.times,
+            timed_load=options.timed_load,
+            truncate=options.truncate,
+            faults=_faults(options, ChangeFaults(), DEBEZIUM_MIX),
+            **_size(options),
+        )
+    )
+
+
+def _add_dms(parser: argparse.ArgumentParser) -> None:
+    _add_changes(parser, DmsSpec())
+    _add_faults(parser, DMS_MIX, "files or rows")
+    parser.set_defaults(parser=parser, objects=_dms)
+
+
+def _dms(options: argparse.Namespace) -> Iterable[GeneratedObject]:
+    faults = _faults(options, DmsFaults(), DMS_MIX)
+    return dms.generate(DmsSpec(deletes=options.deletes, faults=faults, **_size(options)))
 
 
 def _add_pos(parser: argparse.ArgumentParser) -> None:

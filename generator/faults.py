@@ -135,6 +135,18 @@ FILE_KINDS = ("missing_key_column", "no_bytes", "header_only", "cut_gzip")
 _ROW_KINDS = ("too_few_fields", "too_many_fields", "blank_key", "not_utf8", "repeated_header", "open_quote")
 
 
+@dataclass(frozen=True)
+class Names:
+    """What a feed's files call the columns by which a row can break. The key is there, and is not the last."""
+
+    key: str = "customer_id"
+    time: str = "updated_at"
+    op: str = "op"
+
+
+_NAMES = Names()
+
+
 def csv_body(header: list[str], rows: list[list[str]]) -> bytes:
     """A sound CSV file."""
     text = io.StringIO()
@@ -145,15 +157,15 @@ def csv_body(header: list[str], rows: list[list[str]]) -> bytes:
 
 
 def with_broken_rows(
-    header: list[str], rows: list[list[str]], share: float, random: Random
+    header: list[str], rows: list[list[str]], share: float, random: Random, names: Names = _NAMES
 ) -> tuple[bytes, dict[int, str]]:
-    """A CSV file in which some rows are broken, and the reason for each of them by ordinal. The key stands first.
+    """A CSV file in which some rows are broken, and the reason for each of them by ordinal.
 
     The line after an open quote stays sound: a reader that has lost its place finds it again there.
     """
     kinds = [*_ROW_KINDS]
-    kinds += ["unreadable_time"] if "updated_at" in header else []
-    kinds += ["unknown_op"] if "op" in header else []
+    kinds += ["unreadable_time"] if names.time in header else []
+    kinds += ["unknown_op"] if names.op in header else []
     broken: dict[int, str] = {}
     for at in sorted(random.sample(range(len(rows)), share_of(share, len(rows), random))):
         if broken.get(at - 1) != "open_quote":
@@ -163,13 +175,15 @@ def with_broken_rows(
     start = 0
     for at, kind in broken.items():
         body.write(_lines(rows[start:at]))
-        body.write(_broken_line(kind, header, rows[at], random))
+        body.write(_broken_line(kind, header, rows[at], random, names))
         start = at + 1
     body.write(_lines(rows[start:]))
     return body.getvalue(), {at + 1: kind for at, kind in broken.items()}
 
 
-def broken_file(kind: str, file: GeneratedObject, header: list[str], rows: list[list[str]]) -> GeneratedObject:
+def broken_file(
+    kind: str, file: GeneratedObject, header: list[str], rows: list[list[str]], names: Names = _NAMES
+) -> GeneratedObject:
     """The file of these rows as it lands when something befell all of it."""
     if kind == "no_bytes":
         return replace(file, body=b"")
@@ -179,7 +193,9 @@ def broken_file(kind: str, file: GeneratedObject, header: list[str], rows: list[
         packed = gzip.compress(csv_body(header, rows), mtime=0)
         return replace(file, name=f"{file.name}.gz", body=packed[: len(packed) * 2 // 3], unreadable=True)
     if kind == "missing_key_column":
-        body = csv_body(header[1:], [row[1:] for row in rows])
+        key = header.index(names.key)
+        keyless, *others = [[*row[:key], *row[key + 1 :]] for row in (header, *rows)]
+        body = csv_body(keyless, others)
         return replace(file, body=body, refused=dict.fromkeys(range(1, len(rows) + 1), kind))
     raise ValueError(f"no file breaks by {kind!r}; there are: {', '.join(FILE_KINDS)}")
 
@@ -190,26 +206,27 @@ def _lines(rows: list[list[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _broken_line(kind: str, header: list[str], row: list[str], random: Random) -> bytes:
-    key, first, *rest = row
+def _broken_line(kind: str, header: list[str], row: list[str], random: Random, names: Names) -> bytes:
+    at = header.index(names.key)
+    before, (key, first, *rest) = row[:at], row[at:]
     if kind == "too_few_fields":
         return _lines([row[:-1]])
     if kind == "too_many_fields":
         return _lines([[*row, "surplus"]])
     if kind == "blank_key":
-        return _lines([[random.choice(("", "  ", "\t")), first, *rest]])
+        return _lines([[*before, random.choice(("", "  ", "\t")), first, *rest]])
     if kind == "not_utf8":
-        return _lines([[key, f"{first}#", *rest]]).replace(b"#", "é".encode("latin-1"), 1)
+        return _lines([[*before, key, f"{first}#", *rest]]).replace(b"#", "é".encode("latin-1"), 1)
     if kind == "repeated_header":
         return _lines([random.choice((header, [name.upper() for name in header]))])
     if kind == "open_quote":
         plain = [text.replace(",", " ").replace('"', "") for text in rest]
-        return ",".join([key, f'"{first}', *plain]).encode() + b"\n"
+        return ",".join([*before, key, f'"{first}', *plain]).encode() + b"\n"
     broken = dict(zip(header, row, strict=True))
     if kind == "unreadable_time":
-        broken["updated_at"] = random.choice(("", "yesterday", "2026-02-30 12:00:00"))
+        broken[names.time] = random.choice(("", "yesterday", "2026-02-30 12:00:00"))
     elif kind == "unknown_op":
-        broken["op"] = random.choice(("X", "upsert"))
+        broken[names.op] = random.choice(("X", "upsert"))
     else:
         raise ValueError(f"no row breaks by {kind!r}")
     return _lines([list(broken.values())])

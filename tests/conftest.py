@@ -62,6 +62,16 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture
 def bucket(s3_endpoint: str) -> Bucket:
     """A bucket of the test's own."""
+    return _new_bucket(s3_endpoint)
+
+
+@pytest.fixture(scope="module")
+def bucket_of_module(s3_endpoint: str) -> Bucket:
+    """A bucket that the tests of a module share."""
+    return _new_bucket(s3_endpoint)
+
+
+def _new_bucket(s3_endpoint: str) -> Bucket:
     client = boto3.client(
         "s3", endpoint_url=s3_endpoint, region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t"
     )

@@ -4,9 +4,15 @@
   The graph is read while a model runs, never while the project is parsed.
 -#}
 
-{#- {name, key, tracked, type1, ignored, attributes (tracked and type 1, by name), types}, or an error that lists what there is. -#}
+{#-
+  {name, key, tracked, type1, type1_every_version, ignored, attributes (tracked and type 1, by name), types, partial (does a
+  feed give it partially?)}, or an error that lists what there is.
+-#}
 {% macro entity(name) %}
-  {%- if not execute %}{% do return({'name': name, 'key': [], 'tracked': [], 'type1': [], 'ignored': [], 'attributes': [], 'types': {}}) %}{% endif -%}
+  {%- if not execute -%}
+    {%- do return({'name': name, 'key': [], 'tracked': [], 'type1': [], 'type1_every_version': false, 'ignored': [],
+      'attributes': [], 'types': {}, 'partial': false}) -%}
+  {%- endif -%}
   {%- set there = [] -%}
   {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.config.meta.get('entity') -%}
     {%- if node.config.meta.entity.name == name %}{% do return(entity_of(node)) %}{% endif -%}
@@ -21,9 +27,13 @@
   {%- for column in node.columns.values() %}{% do types.update({column.name: column.data_type or 'varchar'}) %}{% endfor -%}
   {%- set tracked = declared.tracked | sort -%}
   {%- set type1 = declared.get('type1', []) | sort -%}
+  {%- set partial = [declared.get('partial', false)] -%}
+  {%- for feed in declared_feeds(declared.name) %}{% do partial.append(feed.feed.get('kind') == 'partial') %}{% endfor -%}
   {%- do return({
     'name': declared.name, 'key': declared.key, 'tracked': tracked, 'type1': type1,
+    'type1_every_version': declared.get('type1_every_version', false),
     'ignored': declared.get('ignored', []), 'attributes': (tracked + type1) | sort, 'types': types,
+    'partial': true in partial,
   }) -%}
 {% endmacro %}
 
@@ -43,6 +53,16 @@
     {%- endfor -%}
   {%- endif -%}
   {%- do return(found) -%}
+{% endmacro %}
+
+{#- Change events in an envelope: the one kind of event feed whose record is a document. -#}
+{% macro is_debezium(feed) %}{% do return(feed.feed.get('kind') == 'events' and feed.columns == ['payload']) %}{% endmacro %}
+
+{#- A register of staging, for materializations: models name it by source(). -#}
+{% macro staged(name) %}
+  {%- for source in graph.sources.values() if source.name == name and source.source_name == 'staging' -%}
+    {%- do return(api.Relation.create(database=source.database, schema=source.schema, identifier=source.identifier)) -%}
+  {%- endfor -%}
 {% endmacro %}
 
 {#- The text of a typed value that hashes and comparisons are made of; null stays null. -#}

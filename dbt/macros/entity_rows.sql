@@ -1,6 +1,6 @@
 {#-
   Rows of all feeds that map onto the entity, from the batches of `{{ new_batches() }}`: one row per row staged,
-  typed, with `reasons` ('[]' where it can be taken) and, where it cannot, `raw` as JSON text. A row that was
+  typed, with `op` (upsert, delete; truncate, tombstone), `reasons` ('[]' where it can be taken) and, where it cannot, `raw` as JSON text. A row that was
   replayed comes with the batch of its last replay.
 -#}
 {% macro entity_rows(entity_name) %}
@@ -19,9 +19,19 @@ replays as (
   {{- replays() }}
 ),
 {% for feed in feeds %}
+{%- if is_debezium(feed) %}
+{{ feed.name }}_enveloped as (
+  {{- debezium_enveloped(feed) }}
+),
+
+{{ feed.name }}_received as (
+  {{- debezium_received(entity, feed) }}
+),
+{%- else %}
 {{ feed.name }}_received as (
   {{- received_rows(entity, feed) }}
 ),
+{%- endif %}
 
 {{ feed.name }}_parsed as (
   {{- parsed_rows(entity, feed) }}
@@ -46,7 +56,10 @@ final as (
     {%- for column in entity.attributes %}
     case when op = 'upsert' then {{ typed_name(entity, column) }} end as {{ column }},
     {%- endfor %}
-    case op when 'upsert' then content when 'delete' then {{ sha256_text("''") }} end as content,
+    {%- if entity.partial %}
+    case when op = 'upsert' then {{ given_columns(entity, feed) }} end as given,
+    {%- endif %}
+    case when op = 'upsert' then content when op in ('delete', 'truncate') then {{ sha256_text("''") }} end as content,
     reasons,
     case when reasons <> '[]' then {{ raw_record(feed) }} end as raw
   from {{ feed.name }}_checked
@@ -56,6 +69,17 @@ final as (
 
 select * from final
 {% endmacro %}
+
+{#- Which attributes a row of a partial feed gives, as text of 1 and 0 by name; null in a feed that gives them all. -#}
+{% macro given_columns(entity, feed) -%}
+  {%- if feed.feed.get('kind') == 'partial' -%}
+    {%- for column in entity.attributes -%}
+      case when {{ typed_name(entity, column) }} is null then '0' else '1' end{{ ' || ' if not loop.last }}
+    {%- endfor -%}
+  {%- else -%}
+    cast(null as varchar)
+  {%- endif -%}
+{%- endmacro %}
 
 {#- Where a column's typed value stands while its text is still at hand. -#}
 {% macro typed_name(entity, column) -%}
@@ -94,29 +118,55 @@ select * from final
 
 {#- Beside the text: its typed value, null where it has none. -#}
 {% macro parsed_rows(entity, feed) %}
-  {%- set operation = feed.feed.get('operation') or {} %}
+  {%- set operation = operations(feed) %}
   select
     *,
+    {%- if is_debezium(feed) %}
+    {{ debezium_wall_clock(feed) }} as wall_clock,
+    0 as stated_offset,
+    {%- else %}
     {{ parsed_wall_clock('stated_time') }} as wall_clock,
     {{ parsed_offset('stated_time') }} as stated_offset,
+    {%- endif %}
     {{ parsed_position('stated_position') }} as parsed_position,
     {%- for column in typed_attributes(entity) %}
+    {%- if is_debezium(feed) and entity.types[column] == 'date' %}
+    case
+      when {{ matches(column, '-?[0-9]{1,6}') }} then {{ date_of_days('cast(' ~ column ~ ' as int)') }}
+      else {{ parsed(column, 'date') }}
+    end as {{ typed_name(entity, column) }},
+    {%- else %}
     {{ parsed(column, entity.types[column]) }} as {{ typed_name(entity, column) }},
+    {%- endif %}
     {%- endfor %}
     case
+      {%- if not is_debezium(feed) %}
       when stated_operation is null then 'upsert'
-      {%- for op in ['upsert', 'delete'] if operation.get(op) %}
-      when upper(stated_operation) in ('{{ operation[op] | map('upper') | join("', '") }}') then '{{ op }}'
+      {%- endif %}
+      {%- for op, codes in operation.items() if codes %}
+      when upper(stated_operation) in ('{{ codes | map('upper') | join("', '") }}') then '{{ op }}'
       {%- endfor %}
     end as op
   from {{ feed.name }}_received
 {% endmacro %}
 
+{#- {operation: codes that mean it} -#}
+{% macro operations(feed) %}
+  {%- if is_debezium(feed) -%}
+    {%- do return({'upsert': ['r', 'c', 'u'], 'delete': ['d'], 'truncate': ['t'], 'tombstone': ['tombstone']}) -%}
+  {%- endif -%}
+  {%- set declared = feed.feed.get('operation') or {} -%}
+  {%- do return({'upsert': declared.get('upsert'), 'delete': declared.get('delete')}) -%}
+{% endmacro %}
+
 {% macro checked_rows(entity, feed) %}
   {%- set conditions = {} -%}
-  {%- for column in entity.key %}{% do conditions.update({'missing_key:' ~ column: column ~ ' is null'}) %}{% endfor -%}
+  {#- A truncate has no key, a tombstone nothing at all. -#}
+  {%- set keyed = "coalesce(op, '') not in ('truncate', 'tombstone') and " if is_debezium(feed) else '' -%}
+  {%- set timed = "coalesce(op, '') <> 'tombstone' and wall_clock is null and " if is_debezium(feed) else '' -%}
+  {%- for column in entity.key %}{% do conditions.update({'missing_key:' ~ column: keyed ~ column ~ ' is null'}) %}{% endfor -%}
   {%- do conditions.update({
-    'missing_event_time': 'object_time is null and stated_time is null',
+    'missing_event_time': timed ~ 'object_time is null and stated_time is null',
     'bad_event_time': 'object_time is null and stated_time is not null and wall_clock is null',
     'unclear_event_time': 'is_unclear_time',
     'bad_operation': 'op is null',
@@ -139,3 +189,79 @@ select * from final
     {{ reasons_that_hold(conditions) }} as reasons
   from {{ feed.name }}_timed
 {% endmacro %}
+
+{#-
+  The rows that clean took, with the batch that replaced their object (`_retracted_by`), null where it stands. A truncate
+  has the empty text for a key; what a tombstone says was said by the delete before it.
+-#}
+{% macro entity_copies(entity_name, rows, superseded) -%}
+{%- set entity = c360.entity(entity_name) -%}
+with
+
+rows_taken as (
+  select * from {{ rows }}
+  where reasons = '[]' and op <> 'tombstone'
+),
+
+superseded as (
+  select * from {{ superseded }}
+),
+
+final as (
+  select
+    rows_taken._feed, rows_taken._key, rows_taken._etag, rows_taken._row, rows_taken._loaded_batch, rows_taken._batch,
+    rows_taken.known_at,
+    {%- for column in entity.key %}
+    coalesce(rows_taken.{{ column }}, '') as {{ column }},
+    {%- endfor %}
+    {%- for column in ['event_time', 'position', 'op'] + entity.attributes + (['given'] if entity.partial else []) %}
+    rows_taken.{{ column }},
+    {%- endfor %}
+    rows_taken.content,
+    superseded._retracted_by
+  from rows_taken
+  left join superseded
+    on {{ agree('rows_taken', 'superseded', ['_feed', '_key', '_etag', '_loaded_batch']) }}
+)
+
+select * from final
+{%- endmacro %}
+
+{#- The stream that the history engine folds: what rows state, and what follows from absence. -#}
+{% macro entity_events(entity_name, copies, absences) -%}
+{%- set entity = c360.entity(entity_name) -%}
+with
+
+stated as (
+  select * from {{ copies }}
+  where op in ('upsert', 'delete')
+),
+
+absences as (
+  select * from {{ absences }}
+),
+
+final as (
+  select * from stated
+
+  union all
+
+  select
+    _feed, _key, _etag,
+    0 as _row,
+    _batch as _loaded_batch,
+    _batch, known_at,
+    {{ entity.key | join(', ') }},
+    event_time,
+    null as position,
+    'delete' as op,
+    {%- for column in entity.attributes + (['given'] if entity.partial else []) %}
+    null as {{ column }},
+    {%- endfor %}
+    {{ sha256_text("''") }} as content,
+    _retracted_by
+  from absences
+)
+
+select * from final
+{%- endmacro %}

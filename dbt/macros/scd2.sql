@@ -6,17 +6,19 @@
   The model's SQL is the stream, one row per copy of an event: the key columns, `event_time`, `position` (text that
   sorts, or null), `op` ('upsert', 'delete'), the attributes, `content` (see content_hash), `known_at`, the lineage
   `_feed, _key, _etag, _row`, `_batch` (with which it came) and `_retracted_by` (the batch that took it back, or null).
-  `meta.entity` declares name, key, tracked and type 1 columns.
+  `meta.entity` declares name, key, tracked and type 1 columns. If it says `partial: true`, or a feed does, there is `given`:
+  which attributes the event gives, by name, as text of 1 and 0; null where it gives them all.
 
   The log keeps one row per distinct event, also no-ops, losers of an instant and deletes. Its marks:
     next_at       when the next winning event of the key comes; the row's own time for a loser of its instant
     version_from  start of the version that the row belongs to
     is_version    is it the last winning event of its version, whose row the history shows?
     change_type, ended_by
+  The log of partial events holds them filled: attributes as they were after the event, `given` to tell what it stated.
   A batch reads, per touched key, only the rows that are open or reach to its earliest change: the predecessor and all
   that follow. They carry the marks over from before, so what lies earlier is never read.
 
-  Work tables are made first, then all DML is one transaction. Companions: `<entity>` and `<entity>_ties`.
+  Work tables are made first (scd2_fold), then all DML is one transaction (scd2_write). Companions: `<entity>` and `<entity>_ties`.
 -#}
 {% materialization scd2, default %}
   {%- set entity = entity_of(model) -%}
@@ -31,13 +33,15 @@
     or load_cached_relation(current) is none or load_cached_relation(ties) is none -%}
     {%- do forget_batches(this) -%}
     {%- do scd2_make_tables(entity, log, current, ties, sql) -%}
+    {%- do keep_declaration(log, entity) -%}
   {%- else -%}
-    {%- do scd2_same_columns(entity, log) -%}
+    {%- do scd2_same_declaration(entity, log) -%}
   {%- endif -%}
 
   {%- if take_new_batches(this, scd2_batches(sql)) > 0 -%}
-    {%- do scd2_fold_batches(entity, log, sql) -%}
-    {%- do in_one_transaction(scd2_write(entity, log, current, ties)) -%}
+    {%- do begin_reading() -%}
+    {%- set retracting = scd2_fold_batches(entity, log, sql) -%}
+    {%- do in_one_transaction(scd2_write(entity, log, current, ties, retracting)) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}
@@ -58,12 +62,19 @@
 
 {% macro scd2_marks() %}{% do return(['version_from', 'next_at', 'is_version', 'change_type', 'ended_by']) %}{% endmacro %}
 
-{#- Tracked columns alone decide about versions; without type 1 columns that is the content itself. -#}
-{% macro scd2_state(entity) %}{% do return('tracked' if entity.type1 else 'content') %}{% endmacro %}
+{#- Tracked columns alone decide about versions; where they are all there is, and always given, the content says the same. -#}
+{% macro scd2_keeps_state(entity) %}{% do return((entity.type1 | length > 0) or entity.partial) %}{% endmacro %}
+{% macro scd2_state(entity) %}{% do return('state' if scd2_keeps_state(entity) else 'content') %}{% endmacro %}
+{% macro scd2_state_hash(entity) %}{{ content_hash(by_name(entity.tracked), entity.types) }}{% endmacro %}
+
+{#- Columns of an event that others may change: what a partial event is filled with. -#}
+{% macro scd2_moving(entity) %}{% do return((['given', 'state'] + entity.attributes) if entity.partial else []) %}{% endmacro %}
+
+{% macro scd2_lineage() %}{% do return(['_feed', '_key', '_etag', '_row', '_batch']) %}{% endmacro %}
 
 {% macro scd2_log_columns(entity) %}
-  {%- do return(scd2_identity(entity) + ['position', 'known_at'] + (['tracked'] if entity.type1 else [])
-    + entity.attributes + ['_feed', '_key', '_etag', '_row', '_batch']) -%}
+  {%- do return(scd2_identity(entity) + ['position', 'known_at'] + (['given'] if entity.partial else [])
+    + (['state'] if scd2_keeps_state(entity) else []) + entity.attributes + scd2_lineage()) -%}
 {% endmacro %}
 
 {#- Empty tables of the right shape. -#}
@@ -76,7 +87,7 @@
     create or replace table {{ log }} as
     select
       {%- for column in scd2_log_columns(entity) %}
-      {{ 'cast(content as varchar) as tracked' if column == 'tracked' else column }},
+      {{ 'cast(content as varchar) as state' if column == 'state' else column }},
       {%- endfor %}
       event_time as version_from,
       event_time as next_at,
@@ -98,13 +109,14 @@
 {% endmacro %}
 
 {#- A log made by another declaration is rebuilt by a person's word, not quietly. -#}
-{% macro scd2_same_columns(entity, log) %}
+{% macro scd2_same_declaration(entity, log) %}
+  {%- set changes = changes_of_declaration(log, entity) -%}
   {%- set declared = (scd2_log_columns(entity) + scd2_marks()) | sort -%}
   {%- set there = adapter.get_columns_in_relation(log) | map(attribute='name') | map('lower') | sort -%}
-  {%- if declared != there -%}
+  {%- if changes | length > 0 or declared != there -%}
     {%- do exceptions.raise_compiler_error(
-      log ~ ' was made for other columns. Declared now and not in it: ' ~ (declared | reject('in', there) | join(', ') or 'none')
-      ~ '; in it and not declared: ' ~ (there | reject('in', declared) | join(', ') or 'none')
-      ~ '. Rebuild it from staging: c360 sync --rebuild') -%}
+      log ~ ' was made for another declaration: '
+      ~ (changes | join('; ') or 'its columns are ' ~ (there | join(', ')) ~ ' and should be ' ~ (declared | join(', ')))
+      ~ '. See what that would change: c360 sync --plan --rebuild. Then do it: c360 sync --rebuild') -%}
   {%- endif -%}
 {% endmacro %}

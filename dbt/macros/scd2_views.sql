@@ -10,11 +10,22 @@ from {{ log }}
 where is_version and next_at is null
 {%- endmacro %}
 
-{#- One row per key and version. -#}
+{#-
+  One row per key and version. Type 1 columns are the version's own, or in every version those of the key's last upsert,
+  as the entity declares.
+-#}
 {% macro scd2_history(entity_name, log) %}
   {%- set entity = c360.entity(entity_name) -%}
 select
-  {{ (entity.key + entity.attributes) | join(',\n  ') }},
+  {%- for column in entity.key + entity.attributes %}
+  {%- if column in entity.type1 and entity.type1_every_version %}
+  last_value({{ column }}) over (
+    partition by {{ entity.key | join(', ') }} order by version_from rows between unbounded preceding and unbounded following
+  ) as {{ column }},
+  {%- else %}
+  {{ column }},
+  {%- endif %}
+  {%- endfor %}
   version_from as valid_from,
   next_at as valid_to,
   next_at is null as is_current,

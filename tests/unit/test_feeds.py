@@ -117,7 +117,7 @@ WRONG: list[tuple[str, Any, tuple[str, ...]]] = [
     ("event_time.file_time", "yes, please", ("event_time: file_time", "no true or false")),
     ("event_time.zone", "Berlin", ("event_time: zone", "'Berlin' is no time zone")),
     ("event_time.zone", "../UTC", ("event_time: zone", "no time zone")),
-    ("event_time.colum", "at", ("event_time", "colum", "is not known", "column, file_time, name, zone")),
+    ("event_time.colum", "at", ("event_time", "colum", "is not known", "column, file_time, initial, name, zone")),
     ("position", {"column": "offset"}, ("position: column", "'offset' is not declared")),
     ("position", {"columns": ["lsn"]}, ("position", "columns", "is not known")),
     ("operation.column", "operation", ("operation: column", "'operation' is not declared")),

@@ -22,11 +22,11 @@ from c360_assets.warehouse import (
     DuckDBWarehouse,
     NoWarehouse,
     Session,
-    SnowflakeWarehouse,
     WarehouseBusy,
     may_pass,
     open_warehouse,
 )
+from c360_assets.warehouse_snowflake import SnowflakeWarehouse
 
 HOLD = """
 import sys, time

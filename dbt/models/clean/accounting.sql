@@ -33,15 +33,17 @@ lines as (
 ),
 
 cleaned as (
+  {%- for entity in var('entities') %}
   select
     _feed, _key, _etag,
     'row' as unit,
     count(*) as count_cleaned,
     sum(case when reasons <> '[]' then 1 else 0 end) as count_refused
-  from {{ ref('customer_rows') }}
+  from {{ ref(entity ~ '_rows') }}
   group by _feed, _key, _etag
 
   union all
+  {% endfor %}
 
   select
     _feed, _key, _etag, unit,
@@ -63,14 +65,16 @@ cleaned as (
 ),
 
 accepted as (
+  {%- for entity in var('entities') %}
   select
     _feed, _key, _etag,
     'row' as unit,
     sum(accepted) as count_accepted
-  from {{ ref('customer_accepted') }}
+  from {{ ref(entity ~ '_accepted') }}
   group by _feed, _key, _etag
 
   union all
+  {% endfor %}
 
   select
     _feed, _key, _etag,

@@ -1,3 +1,3 @@
 {{ config(materialized='by_batch') }}
 
-{{ accepted_rows(scd2_identity(c360.entity('customer')), ref('customer_events')) }}
+{{ accepted_rows(scd2_identity(c360.entity('customer')), ref('customer_copies')) }}

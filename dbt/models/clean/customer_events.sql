@@ -1,1 +1,1 @@
-{{ copies_taken(ref('customer_rows'), ref('superseded_objects')) }}
+{{ entity_events('customer', ref('customer_copies'), ref('customer_absences')) }}

@@ -13,6 +13,7 @@ refused_in_reading as (
 ),
 
 refused_in_cleaning as (
+  {%- for entity in var('entities') %}
   select
     _feed as feed, _key, _etag, _row,
     cast(null as integer) as line,
@@ -21,10 +22,11 @@ refused_in_cleaning as (
     known_at as refused_at,
     _batch as batch,
     _loaded_batch
-  from {{ ref('customer_rows') }}
+  from {{ ref(entity ~ '_rows') }}
   where reasons <> '[]'
 
   union all
+  {% endfor %}
 
   select
     _feed as feed, _key, _etag, _row,
@@ -38,10 +40,36 @@ refused_in_cleaning as (
   where reasons <> '[]'
 ),
 
+-- Files of which the rows count and the deletes wait, because they lack too many keys.
+held as (
+  {%- for entity in var('entities') %}
+  select
+    snapshots.feed,
+    ledger.key as _key,
+    ledger.etag as _etag,
+    0 as _row,
+    cast(null as integer) as line,
+    'guard' as stage,
+    'lacks ' || cast(snapshots.count_missing as varchar) || ' of the ' || cast(snapshots.count_before as varchar)
+    || ' keys of ' || {{ timestamp_text('snapshots.judged_against') }} as raw,
+    '["too_many_deletes"]' as reasons,
+    ledger.loaded_at as refused_at,
+    snapshots.batch,
+    ledger.batch as _loaded_batch
+  from {{ ref(entity ~ '_snapshots') }} as snapshots
+  inner join {{ source('staging', 'object_ledger') }} as ledger
+    on snapshots.feed = ledger.feed and snapshots.event_time = ledger.event_time
+  where snapshots.verdict = 'held' and ledger.status = 'loaded'
+  {{ 'union all' if not loop.last }}
+  {% endfor %}
+),
+
 refused as (
   select * from refused_in_reading
   union all
   select * from refused_in_cleaning
+  union all
+  select * from held
 ),
 
 dismissed as (

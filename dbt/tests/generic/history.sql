@@ -13,6 +13,19 @@ having count(*) > 1
 select {{ c360.entity(entity).key | join(', ') }}, valid_from, valid_to
 from {{ model }}
 where valid_from is null or valid_to <= valid_from
+  {%- for column in c360.entity(entity).key %} or {{ column }} is null{% endfor %}
+{% endtest %}
+
+{% test one_row_per_key(model, entity) %}
+{%- set key = c360.entity(entity).key | join(', ') %}
+select {{ key }}, count(*) as count_rows
+from {{ model }}
+group by {{ key }}
+having count(*) > 1
+{% endtest %}
+
+{% test none_held(model) %}
+select * from {{ model }} where verdict = 'held'
 {% endtest %}
 
 {% test no_overlap(model, entity) %}
@@ -54,31 +67,63 @@ where next_valid_from = valid_to and next_tracked = tracked
   {{ differences(model, '(' ~ scd2_all_ties(entity, log) ~ ')', shown) }}
 {% endtest %}
 
-{#- As many events in the log as the accounting says were accepted from the objects that stand. -#}
-{% test as_many_as_accepted(model, accepted, superseded) %}
+{#-
+  As many events in the log as the accounting says were accepted from the objects that stand, less the truncates, which are
+  no event of any key, and with the deletes that follow from absence where no row says them too.
+-#}
+{% test as_many_as_accepted(model, entity, accepted, superseded, copies, absences) %}
+{%- set instant = c360.entity(entity).key + ['event_time'] %}
 with logged as (
   select count(*) as count_logged from {{ model }}
 ),
 
 counted as (
   {{ accepted_and_standing(accepted, superseded) }}
+),
+
+truncates as (
+  select count(*) as count_truncates
+  from (select distinct event_time from {{ copies }} where op = 'truncate' and _retracted_by is null) as instants
+),
+
+deletes as (
+  select distinct {{ instant | join(', ') }}
+  from {{ copies }}
+  where op = 'delete' and _retracted_by is null
+),
+
+implied as (
+  select distinct {{ instant | join(', ') }}
+  from {{ absences }}
+  where _retracted_by is null
+),
+
+implied_alone as (
+  select count(*) as count_implied
+  from implied
+  left join deletes on {{ agree('implied', 'deletes', instant) }}
+  where deletes.event_time is null
 )
 
-select count_logged, count_accepted
+select count_logged, count_accepted, count_truncates, count_implied
 from logged
 cross join counted
-where count_logged <> count_accepted
+cross join truncates
+cross join implied_alone
+where count_logged <> count_accepted - count_truncates + count_implied
 {% endtest %}
 
 {#-
   The history of a sample of keys (those of the newest batch first) against a rebuild from the log, by another way than
-  the engine's: each run of equal states is an island, numbered over all events of the key.
+  the engine's: each run of equal states is an island, numbered over all events of the key. Partial events are filled anew
+  from what they stated.
 -#}
 {% test equals_rebuild(model, entity, log, sample=500) %}
   {%- set declared = c360.entity(entity) -%}
   {%- set key = declared.key | join(', ') -%}
   {%- set state = scd2_state(declared) -%}
   {%- set shown = declared.key + ['valid_from', 'valid_to', 'change_type', 'ended_by', 'content'] -%}
+  {%- set compared = declared.tracked if declared.type1_every_version else declared.attributes -%}
 with
 
 newest as (
@@ -106,18 +151,31 @@ sampled as (
 ),
 
 events as (
-  select log.*
+  select
+    {{ 'log.' ~ ((scd2_identity(declared) + ['position', 'known_at']) | join(', log.')) }}
+    {%- if declared.partial %},
+    log.given
+    {%- elif scd2_keeps_state(declared) %},
+    log.state
+    {%- endif %}
+    {%- for column in declared.attributes %},
+    {% if declared.partial -%}
+    case when log.given is null or substr(log.given, {{ loop.index }}, 1) = '1' then log.{{ column }} end as {{ column }}
+    {%- else -%}
+    log.{{ column }}
+    {%- endif %}
+    {%- endfor %}
   from {{ log }} as log
   inner join sampled on {{ agree('log', 'sampled', declared.key) }}
 ),
-
+{{ scd2_filled(declared, 'events', [], 'false') if declared.partial }}
 settled as (
   select
     *,
     row_number() over (
       partition by {{ key }}, event_time order by position desc nulls last, op asc, content desc
     ) as rank_in_instant
-  from events
+  from {{ 'stated' if declared.partial else 'events' }}
 ),
 
 numbered as (
@@ -156,7 +214,7 @@ rebuilt as (
     runs.op,
     runs.change_type,
     lead(runs.op) over (partition by {{ 'runs.' ~ (declared.key | join(', runs.')) }} order by runs.island) as op_after,
-    islands.content
+    {{ content_hash(by_name(compared, 'islands.'), declared.types) }} as content
   from runs
   inner join islands
     on {{ agree('runs', 'islands', declared.key) }} and runs.island = islands.island and runs.last_at = islands.event_time
@@ -175,7 +233,7 @@ actual as (
   select
     {{ 'history.' ~ (declared.key | join(', history.')) }},
     history.valid_from, history.valid_to, history.change_type, history.ended_by,
-    {{ content_hash(by_name(declared.attributes, 'history.'), declared.types) }} as content
+    {{ content_hash(by_name(compared, 'history.'), declared.types) }} as content
   from {{ model }} as history
   inner join sampled on {{ agree('history', 'sampled', declared.key) }}
 )

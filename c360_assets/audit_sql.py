@@ -1,0 +1,393 @@
+"""Audit, the statement: every fault of a history in one query, with exact counts and at most `limit` rows per code.
+
+Pure: text in, text out, in SQL that DuckDB and Snowflake both take. The steps are common table expressions, so that
+nothing is written and the reader needs no right but to read. Columns are those of `audit_columns.Rows`: k1.. the key,
+a1.. the attributes. Each distinct set of attributes of a key has a number, its `state`, and 0 is no state at all: the
+steps compare one number, however wide the table is, and values are fetched again for the few rows that are shown.
+Instants that are not there are OPEN, never null: a null is smaller than an instant in one place, greater in the next.
+
+Each fault is told once, at its root: what follows from a fault that is told elsewhere (the end before a lost change,
+the version that a wrong order left unmatched) is not counted again.
+"""
+
+from __future__ import annotations
+
+from c360_assets.audit_columns import OPEN, Rows
+
+# What stands in a row that is read, between the key and the values: see audit_causes.Found.
+FIELDS = ("i1", "i2", "i3", "i4", "n", "hint")
+
+
+class _Key:
+    """The key's columns in the forms that SQL wants them in."""
+
+    def __init__(self, count: int) -> None:
+        self.columns = [f"k{n}" for n in range(1, count + 1)]
+        self.is_whole = " and ".join(f"{k} is not null" for k in self.columns)
+
+    def of(self, table: str) -> str:
+        return ", ".join(f"{table}.{k}" for k in self.columns)
+
+    def same(self, one: str, other: str) -> str:
+        return " and ".join(f"{one}.{k} = {other}.{k}" for k in self.columns)
+
+    def same_or_null(self, one: str, other: str) -> str:
+        return " and ".join(f"{one}.{k} is not distinct from {other}.{k}" for k in self.columns)
+
+    def __str__(self) -> str:
+        return ", ".join(self.columns)
+
+
+def statement(rows: Rows, limit: int) -> str:
+    """Rows of code, key, FIELDS, the old values, the new values, and how many the code has in all."""
+    key, attributes = _Key(rows.keys), [f"a{n}" for n in range(1, len(rows.attributes) + 1)]
+    steps = _stated(key, attributes, rows) | _structure(key)
+    if rows.log:
+        steps |= _expected(key, rows.content) | _compared(key)
+    steps["faults"] = "\n  union all\n  ".join(_faults(key, has_log=bool(rows.log)))
+    steps |= _shown(key, attributes, limit)
+    with_steps = ",\n\n".join(f"{name} as (\n  {text.strip()}\n)" for name, text in steps.items())
+    values = [f"{side}.{a}" for side in ("told_old", "told_new") for a in attributes]
+    return f"""with {with_steps}
+
+select f.code, {key.of("f")}, {", ".join(f"f.{field}" for field in FIELDS)}, {", ".join(values)}, f.total
+from shown as f
+left join told as told_old on {key.same_or_null("told_old", "f")} and told_old.state = f.old
+left join told as told_new on {key.same_or_null("told_new", "f")} and told_new.state = f.new
+order by f.code, f.place"""
+
+
+def _stated(key: _Key, attributes: list[str], rows: Rows) -> dict[str, str]:
+    listed = ", ".join(attributes)
+    both = f"select 0 as is_log, {key}, s, e, cur, del, null as p, null as r, {listed} from history_rows"
+    if rows.log:
+        both += (
+            f"\n    union all\n    select 1 as is_log, {key}, t as s, {OPEN} as e, null as cur, del, p, r, {listed} "
+            f"from log_rows where {key.is_whole} and t is not null"
+        )
+    steps = {"history_rows": rows.history} | ({"log_rows": rows.log} if rows.log else {})
+    return steps | {
+        "stated": f"""
+  select *,
+    case when is_log = 1 and del = 1 then 0 else dense_rank() over (partition by {key} order by {listed}) end as state
+  from (
+    {both}
+  ) as both_tables"""
+    }
+
+
+def _structure(key: _Key) -> dict[str, str]:
+    """The versions by themselves. `spans` are those that hold for some time, in order, each beside its neighbours."""
+    row = f"{key}, s, e, del, state"
+    by_key = f"over (partition by {key} order by nth"
+    before = f"{by_key} rows between unbounded preceding and 1 preceding)"
+    return {
+        "kept": f"""
+  select {row}, cur,
+    row_number() over (partition by {row} order by cur) as copy_nth,
+    count(*) over (partition by {row}) as copies
+  from stated
+  where is_log = 0 and {key.is_whole} and s is not null""",
+        "versions": f"""
+  select {row}, copies,
+    row_number() over (partition by {key} order by s, e, del, state) as nth,
+    sum(case when e = {OPEN} then copies else 0 end) over (partition by {key}) as open_rows
+  from kept
+  where copy_nth = 1""",
+        "spans": f"""
+  select *,
+    coalesce(max(e) {before}, s) as reach,
+    coalesce(max(case when e < {OPEN} then e end) {before}, s) as closed_reach,
+    lag(s) {by_key}) as before_s,
+    lag(e) {by_key}) as before_e,
+    lag(del) {by_key}) as before_del,
+    lag(state) {by_key}) as before_state
+  from versions
+  where e > s""",
+        "opened": f"""
+  select *,
+    row_number() over (partition by {key} order by nth) as from_first,
+    row_number() over (partition by {key} order by nth desc) as from_last
+  from versions
+  where e = {OPEN} and open_rows > 1""",
+        "touching": "select * from spans where before_e = s and before_del = del and before_state = state",
+    }
+
+
+def _expected(key: _Key, content: str) -> dict[str, str]:
+    """The history that the log implies, as docs/history.md has it: distinct, in order, the last of an instant."""
+    by_time = f"over (partition by {key} order by t)"
+    return {
+        "events": f"""
+  select {key}, s as t, del, state, max(p) as p, min(r) as r
+  from stated
+  where is_log = 1
+  group by {key}, s, del, state""",
+        "contested": f"""
+  select *, count(*) over (partition by {key}, t) as rivals, count(*) over (partition by {key}, t, p) as tied
+  from events""",
+        # Contents decide last; hashes are made of those few alone.
+        "contents": f"""
+  select {key.of("x")}, x.state, min({content}) as content
+  from (select distinct {key}, state from contested where rivals > 1 and del = 0) as x
+  inner join stated as v on {key.same("v", "x")} and v.state = x.state
+  group by {key.of("x")}, x.state""",
+        "ranked_events": f"""
+  select c.*,
+    row_number() over (
+      partition by {key.of("c")}, c.t
+      order by case when c.p is null then 0 else 1 end desc, c.p desc, c.del desc, h.content desc
+    ) as from_last
+  from contested as c
+  left join contents as h on c.rivals > 1 and {key.same("h", "c")} and h.state = c.state""",
+        "outcomes": f"""
+  select *, coalesce(lag(state) {by_time}, 0) as before_state
+  from ranked_events
+  where from_last = 1""",
+        # A delete of what is not there, and a state like the one before, change nothing.
+        "bounded": f"""
+  select *,
+    lag(t) {by_time} as before_t,
+    lag(r) {by_time} as before_r,
+    lead(t) {by_time} as next_t,
+    lead(del) {by_time} as next_del,
+    lead(r) {by_time} as next_r,
+    lead(t, 2) {by_time} as again_t,
+    lead(state, 2) {by_time} as again_state
+  from outcomes
+  where state <> before_state""",
+        "expected": f"""
+  select *,
+    t as s,
+    coalesce(next_t, {OPEN}) as e,
+    coalesce(next_del, 0) as by_delete,
+    coalesce(case when next_del = 1 then again_t else next_t end, {OPEN}) as then_t,
+    case when next_del = 1 and again_state = state then 1 else 0 end as same_again
+  from bounded
+  where del = 0""",
+        "log_keys": f"select distinct {key} from events",
+    }
+
+
+def _compared(key: _Key) -> dict[str, str]:
+    """Expected versions beside those there are: by their start; else, of equal states, one for one in order."""
+    by_state = f"over (partition by {key}, state"
+    best = "case when e.state = a.state then 0 else 1 end, case when a.e = e.e then 0 else 1 end, a.holds desc, a.nth"
+    return {
+        "history_keys": f"select distinct {key} from versions",
+        "actual": f"""
+  select v.*,
+    case when v.e > v.s then 1 else 0 end as holds,
+    lead(v.s) over (partition by {key.of("v")}, case when v.e > v.s then 1 else 0 end order by v.nth) as next_s,
+    max(v.s) over (partition by {key.of("v")}) as last_s
+  from versions as v
+  inner join log_keys as l on {key.same("v", "l")}
+  where v.del = 0""",
+        "unmet": f"""
+  select e.*
+  from expected as e
+  left join (select distinct {key}, s from actual) as a on {key.same("e", "a")} and e.s = a.s
+  where a.s is null""",
+        "unexplained": f"""
+  select a.*
+  from actual as a
+  left join expected as e on {key.same("e", "a")} and e.s = a.s
+  left join touching as t on {key.same("t", "a")} and t.nth = a.nth
+  where e.s is null and t.s is null and a.holds = 1""",
+        "loose": f"""
+  select *,
+    row_number() {by_state}, is_actual order by s) as pair_nth,
+    sum(is_actual) {by_state}) as count_actual,
+    sum(1 - is_actual) {by_state}) as count_expected
+  from (
+    select {key}, state, s, 0 as is_actual from unmet
+    union all
+    select {key}, state, s, 1 as is_actual from unexplained
+  ) as both_sides""",
+        # As many on both sides: the first with the first. Else an expected one with the one that follows it in time.
+        "moved": f"""
+  select {key}, s as expected_s, actual_s
+  from (
+    select *,
+      case
+        when count_actual = count_expected then lead(s) {by_state} order by pair_nth, is_actual)
+        when lead(is_actual) {by_state} order by s, is_actual) = 1 then lead(s) {by_state} order by s, is_actual)
+      end as actual_s
+    from loose
+  ) as neighbours
+  where is_actual = 0 and actual_s is not null""",
+        "pairs": f"""
+  select *
+  from (
+    select e.*, a.state as actual_state, a.s as actual_s, a.e as actual_e, a.next_s, a.holds, a.nth, a.open_rows,
+      row_number() over (partition by {key.of("e")}, e.s order by {best}) as choice
+    from (
+      select {key}, s as expected_s, s as actual_s from expected
+      union all
+      select {key}, expected_s, actual_s from moved
+    ) as l
+    inner join expected as e on {key.same("e", "l")} and e.s = l.expected_s
+    inner join actual as a on {key.same("a", "l")} and a.s = l.actual_s
+  ) as choices
+  where choice = 1""",
+        "ends": f"""
+  select p.*,
+    case
+      when p.actual_e = p.e then null
+      -- Told as negative_version, empty_version, overlap or two_open_versions.
+      when p.holds = 0 or p.next_s < p.actual_e or (p.actual_e = {OPEN} and p.open_rows > 1) then null
+      when p.by_delete = 1 and p.then_t = {OPEN} and p.actual_e = {OPEN} then 'deleted_key_still_open'
+      when p.by_delete = 1 and p.then_t < {OPEN} and p.actual_e >= coalesce(n.actual_s, p.then_t)
+        then case when p.same_again = 1 then 'reinsert_gap_lost' else 'delete_ignored' end
+      -- Told of the version that begins there.
+      when p.next_s = p.actual_e then null
+      when p.by_delete = 0 and p.e < p.actual_e and n.actual_s is null then null
+      when p.by_delete = 0 and p.actual_e < p.e then 'gap_without_delete'
+      else 'wrong_end'
+    end as fault,
+    n.state as then_state
+  from pairs as p
+  left join pairs as n on {key.same("n", "p")} and n.s = p.then_t""",
+        "lost": f"""
+  select u.*, coalesce(seen.last_s, u.s) as last_s
+  from unmet as u
+  inner join history_keys as h on {key.same("h", "u")}
+  left join moved as m on {key.same("m", "u")} and m.expected_s = u.s
+  left join ends as g on {key.same("g", "u")} and g.then_t = u.s and g.fault = 'reinsert_gap_lost'
+  left join (select {key}, max(s) as last_s from actual group by {key}) as seen on {key.same("seen", "u")}
+  where m.expected_s is null and g.s is null""",
+        "surplus": f"""
+  select u.*
+  from unexplained as u
+  left join moved as m on {key.same("m", "u")} and m.actual_s = u.s
+  where m.actual_s is null""",
+        # States that the history shows where the log implies others: where else does the log have them?
+        "traced": f"""
+  select {key.of("q")}, q.nth,
+    coalesce(max(case when v.t <= q.s then v.t end), min(v.t), {OPEN}) as seen_t,
+    max(case when v.t = q.s and v.p is not distinct from q.p then 1 else 0 end) as is_tied
+  from (
+    select {key}, s, nth, p, actual_state as state from pairs where actual_state <> state
+    union all
+    select {key}, s, nth, null as p, state from surplus
+  ) as q
+  left join events as v on {key.same("v", "q")} and v.state = q.state
+  group by {key.of("q")}, q.nth""",
+    }
+
+
+def _shown(key: _Key, attributes: list[str], limit: int) -> dict[str, str]:
+    """The rows to be read, and the values of the states in them."""
+    values = ", ".join(f"min(cast(v.{a} as varchar)) as {a}" for a in attributes)
+    return {
+        "shown": f"""
+  select *
+  from (
+    select *,
+      row_number() over (partition by code order by {key}, i1, i2) as place,
+      count(*) over (partition by code) as total
+    from faults
+  ) as ranked
+  where place <= {limit}""",
+        "told": f"""
+  select {key.of("w")}, w.state, {values}
+  from (select {key}, old as state from shown union select {key}, new as state from shown) as w
+  inner join stated as v on {key.same_or_null("v", "w")} and v.state = w.state
+  where v.state > 0
+  group by {key.of("w")}, w.state""",
+    }
+
+
+def _faults(key: _Key, *, has_log: bool) -> list[str]:
+    """One select per kind of fault. i1 and i2 are the instants that are told, the rest is for the sentence."""
+
+    def fault(
+        code: str, source: str, *instants: str, n: str = "0", hint: str = "''", old: str = "0", new: str = "x.state"
+    ) -> str:
+        shown = [*instants, *[OPEN] * (4 - len(instants))]
+        told = ", ".join(f"coalesce({instant}, {OPEN}) as i{number}" for number, instant in enumerate(shown, 1))
+        return (
+            f"select {code} as code, {key.of('x')}, {told}, {n} as n, {hint} as hint, {old} as old, {new} as new\n"
+            f"  from {source}"
+        )
+
+    told_gap = "" if not has_log else (
+        f" left join ends as g on {key.same('g', 'x')} and g.actual_e = x.s and g.fault = 'reinsert_gap_lost'"
+        " where g.s is null"
+    )  # fmt: skip
+    hides = f"(x.before_e < {OPEN} or x.open_rows = 1) and x.before_e > x.s"
+    faults = [
+        fault("'null_key'", f"stated as x where x.is_log = 0 and not ({key.is_whole})", "x.s", "x.e"),
+        fault("'null_start'", f"stated as x where x.is_log = 0 and {key.is_whole} and x.s is null", OPEN, "x.e"),
+        fault("'negative_version'", "versions as x where x.e < x.s", "x.s", "x.e"),
+        fault("'empty_version'", "versions as x where x.e = x.s", "x.s", "x.e"),
+        fault(
+            "'duplicate_version'", f"versions as x where x.copies > 1 and x.s < x.e and x.e < {OPEN}", "x.s", "x.e",
+            n="x.copies",
+        ),
+        fault(
+            "'two_open_versions'",
+            f"opened as x inner join opened as f on {key.same('f', 'x')} and f.from_first = 1 where x.from_last = 1",
+            "f.s", "x.s", n="x.open_rows", old="f.state",
+        ),
+        # That of two open versions is told there.
+        fault(
+            "'overlap'",
+            f"spans as x where x.closed_reach > x.s or (x.open_rows = 1 and x.reach = {OPEN} and x.e < {OPEN})",
+            "x.s", f"case when {hides} then x.before_e when x.closed_reach > x.s then x.closed_reach end", "x.e",
+            f"case when {hides} then x.before_s end", old="x.before_state",
+        ),
+        fault("'touching_versions_equal'", f"touching as x{told_gap}", "x.s", "x.e", "x.before_s"),
+        fault(
+            "'current_flag_disagrees'",
+            "kept as x cross join (select max(cur) as is_there from kept) as f where f.is_there is not null "
+            f"and x.del = 0 and (coalesce(x.cur, 0) = 1) <> (x.e = {OPEN})",
+            "x.s", "x.e", n="coalesce(x.cur, 0)",
+        ),
+    ]  # fmt: skip
+    if not has_log:
+        return [*faults, fault("'gap'", "spans as x where x.reach < x.s", "x.reach", "x.s", old="x.before_state")]
+    came = (
+        "case when x.r = x.next_r then 'with next' when x.r > x.next_r then 'after next' "
+        "when x.r = x.before_r then 'with before' when x.r < x.before_r then 'before it' "
+        "when x.r is null then '' else 'in order' end"
+    )
+    traced = f"left join traced as q on {key.same('q', 'x')} and q.nth = x.nth"
+
+    def event_at(instant: str) -> str:
+        return f"left join outcomes as w on {key.same('w', 'x')} and w.t = {instant}"
+
+    def per_key(source: str, known: str) -> str:
+        return (
+            f"(select {key.of('v')}, min(v.s) as s, max(v.e) as e, count(*) as n from {source} as v left join {known} "
+            f"as l on {key.same('l', 'v')} where l.k1 is null group by {key.of('v')}) as x"
+        )
+
+    return [
+        *faults,
+        fault("'unknown_key'", per_key("versions", "log_keys"), "x.s", n="x.n", new="0"),
+        fault("'missing_key'", per_key("expected", "history_keys"), "x.s", "x.e", n="x.n", new="0"),
+        fault(
+            "'lost_event'", "lost as x cross join (select max(s) as until from versions) as h",
+            "x.s", "x.next_t", "case when x.last_s > x.s then x.last_s end", "h.until",
+            n="case when x.tied > 1 then 1 else 0 end + case when x.before_state = 0 then 2 else 0 end"
+            " + case when x.next_del = 1 then 4 else 0 end",
+            hint=came, old="x.before_state",
+        ),
+        fault(
+            "'wrong_start'", f"pairs as x {event_at('x.actual_s')} where x.actual_s <> x.s", "x.s", "x.actual_s", "w.t",
+        ),
+        fault(
+            "case when q.is_tied = 1 then 'tie' else 'wrong_values' end",
+            f"pairs as x {traced} where x.actual_state <> x.state", "x.s", "x.e", "q.seen_t", old="x.actual_state",
+        ),
+        fault(
+            "x.fault", "ends as x where x.fault is not null", "x.actual_s", "x.e", "x.actual_e", "x.then_t",
+            n="x.by_delete", old="x.state", new="coalesce(x.then_state, 0)",
+        ),
+        fault(
+            "case when w.tied > 1 and q.seen_t = x.s then 'tie' else 'surplus_version' end",
+            f"surplus as x {traced} {event_at('x.s')}", "x.s", "x.e", "q.seen_t",
+            hint="case when w.t is null then '' when w.del = 1 then 'delete' else 'no change' end",
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,351 @@
+{#-
+  Materialization `absences`: the deletes that follow from what is not there. Each complete file of a snapshot feed
+  deletes, at its instant, every key that the feed had before and that it lacks; a truncate deletes every key. The
+  result is a function of the set of files: it is made again from the earliest instant at which something came or went.
+
+  The model's SQL is one row per record of such feeds: `_feed`, the key columns (null where they cannot be read), `event_time`,
+  `op`, `_key`, `_etag`, `_batch`, `_retracted_by`. The table holds one row per delete that follows, `_batch` with which it
+  began to and `_retracted_by` with which it ceased to. Companion `<entity>_snapshots`: a row per file and truncate, with
+  what was made of it.
+
+  The guard: a file that lacks more than a share of the keys of the last one that stands (`guard`, 0.5 if undeclared) is
+  held: its rows count, its deletes do not, and the next is judged against the one that stood, until a person releases it.
+-#}
+{% materialization absences, default %}
+  {%- set entity = c360.entity(config.require('entity')) -%}
+  {%- set work = this.identifier -%}
+  {%- set table = this.incorporate(type='table') -%}
+  {%- set snapshots = api.Relation.create(database=this.database, schema=this.schema, identifier=entity.name ~ '_snapshots', type='table') -%}
+  {%- set feeds = absence_feeds(entity.name) -%}
+
+  {{ run_hooks(pre_hooks, inside_transaction=False) }}
+  {%- do ensure_consumed_batches(this) -%}
+  {%- if should_full_refresh() or load_cached_relation(this) is none or load_cached_relation(snapshots) is none -%}
+    {%- do forget_batches(this) -%}
+    {%- do absence_make_tables(entity, table, snapshots, sql) -%}
+  {%- endif -%}
+
+  {%- if feeds | length > 0 and take_new_batches(this, staged_batches()) > 0 -%}
+    {%- do work_table(work ~ '__sets', absence_sets(entity, feeds, sql)) -%}
+    {%- do work_table(work ~ '__since', absence_since(work, sql)) -%}
+    {%- do work_table(work ~ '__present', absence_present(entity, work, sql)) -%}
+    {%- do absence_judge(entity, feeds, work, snapshots) -%}
+    {%- do work_table(work ~ '__desired', absence_desired(entity, work)) -%}
+    {%- do in_one_transaction(absence_write(entity, work, table, snapshots)) -%}
+  {%- else -%}
+    {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
+  {%- endif -%}
+
+  {{ run_hooks(post_hooks, inside_transaction=False) }}
+  {%- do persist_docs(table, model) -%}
+  {{ return({'relations': [table, snapshots]}) }}
+{% endmaterialization %}
+
+{#- Feeds of which something that is not there means a delete, with their guard. -#}
+{% macro absence_feeds(entity_name) %}
+  {%- set found = [] -%}
+  {%- for feed in declared_feeds(entity_name) if feed.feed.get('kind') == 'snapshot' or is_debezium(feed) -%}
+    {%- do found.append(feed) -%}
+  {%- endfor -%}
+  {%- do return(found) -%}
+{% endmacro %}
+
+{#- The model's SQL. -#}
+{% macro absence_rows(entity_name, rows, superseded) %}
+  {%- set entity = c360.entity(entity_name) -%}
+  {%- set feeds = absence_feeds(entity_name) | map(attribute='name') | list -%}
+with
+
+received as (
+  select * from {{ rows }}
+  where _feed in ('{{ feeds | join("', '") }}') and op <> 'tombstone'
+),
+
+superseded as (
+  select * from {{ superseded }}
+),
+
+final as (
+  select
+    received._feed,
+    {{ 'received.' ~ (entity.key | join(', received.')) }},
+    received.event_time,
+    received.op,
+    received._key,
+    received._etag,
+    received._row,
+    received._loaded_batch,
+    received._batch,
+    superseded._retracted_by
+  from received
+  left join superseded
+    on {{ agree('received', 'superseded', ['_feed', '_key', '_etag', '_loaded_batch']) }}
+  where received.op <> 'truncate' or received.reasons = '[]'
+)
+
+select * from final
+{%- endmacro %}
+
+{% macro absence_make_tables(entity, table, snapshots, stream) %}
+  {%- for relation in [table, snapshots] -%}
+    {%- set existing = load_cached_relation(relation) -%}
+    {%- if existing is not none %}{% do adapter.drop_relation(existing) %}{% endif -%}
+  {%- endfor -%}
+  {%- call statement('make_absences', auto_begin=False) %}
+    create or replace table {{ table }} as
+    select _feed, {{ entity.key | join(', ') }}, event_time, event_time as known_at, _key, _etag, _batch, _retracted_by
+    from ({{ stream }}) as stream where false
+  {% endcall -%}
+  {%- call statement('make_snapshots', auto_begin=False) %}
+    create or replace table {{ snapshots }} as
+    select
+      _feed as feed, event_time, _key, _etag, cast('' as varchar) as verdict,
+      cast(0 as bigint) as count_missing, cast(0 as bigint) as count_before, event_time as judged_against, _batch as batch
+    from ({{ stream }}) as stream where false
+  {% endcall -%}
+{% endmacro %}
+
+{#-
+  The sets: files of one instant are one, complete if all of them are. A file is not where a record of it has no readable
+  key, because that might be any; a record that a person dismissed is none.
+-#}
+{% macro absence_sets(entity, feeds, stream) %}
+  {%- set ledger = staged('object_ledger') -%}
+  {%- set decisions = staged('quarantine_decisions') -%}
+  {%- set no_key = [] -%}
+  {%- for column in entity.key %}{% do no_key.append('stream.' ~ column ~ ' is null') %}{% endfor -%}
+  {%- set snapshot_feeds = [] -%}
+  {%- for feed in feeds if feed.feed.get('kind') == 'snapshot' %}{% do snapshot_feeds.append(feed.name) %}{% endfor %}
+  with dismissed as (
+    select feed, _key, _etag, _row, max(batch) as batch
+    from {{ decisions }} where decision = 'dismiss'
+    group by feed, _key, _etag, _row
+  ),
+
+  released as (
+    select feed, _key, _etag, max(batch) as batch
+    from {{ decisions }} where decision = 'release'
+    group by feed, _key, _etag
+  ),
+
+  unread as (
+    select refused.feed, refused._key, refused._etag, count(*) as count_unread
+    from {{ staged('refused_rows') }} as refused
+    left join dismissed
+      on refused.feed = dismissed.feed and refused._key = dismissed._key and refused._etag = dismissed._etag
+      and refused._row = dismissed._row and refused._batch < dismissed.batch
+    where refused.resolved_at is null and refused._superseded_at is null and dismissed._row is null
+    group by refused.feed, refused._key, refused._etag
+  ),
+
+  -- Refused in cleaning for want of a key.
+  keyless as (
+    select stream._feed as feed, stream._key, stream._etag, count(*) as count_keyless
+    from ({{ stream }}) as stream
+    left join dismissed
+      on stream._feed = dismissed.feed and stream._key = dismissed._key and stream._etag = dismissed._etag
+      and stream._row = dismissed._row and stream._batch < dismissed.batch
+    where stream._retracted_by is null and stream.op <> 'truncate' and dismissed._row is null
+      and ({{ no_key | join(' or ') }})
+    group by stream._feed, stream._key, stream._etag
+  ),
+
+  files as (
+    select
+      ledger.feed, ledger.event_time, ledger.key as _key, ledger.etag as _etag,
+      unread.count_unread is null and keyless.count_keyless is null as is_complete,
+      released.batch is not null as is_released,
+      false as is_truncate
+    from {{ ledger }} as ledger
+    left join unread on ledger.feed = unread.feed and ledger.key = unread._key and ledger.etag = unread._etag
+    left join keyless on ledger.feed = keyless.feed and ledger.key = keyless._key and ledger.etag = keyless._etag
+    left join released on ledger.feed = released.feed and ledger.key = released._key and ledger.etag = released._etag
+    where ledger.feed in ('{{ snapshot_feeds | join("', '") }}') and ledger.status = 'loaded' and ledger.event_time is not null
+
+    union all
+
+    select
+      _feed as feed, event_time, _key, _etag,
+      true as is_complete, true as is_released, true as is_truncate
+    from ({{ stream }}) as stream
+    where _retracted_by is null and op = 'truncate'
+  )
+
+  select
+    feed, event_time,
+    min(_key) as _key,
+    min(_etag) as _etag,
+    min(case when is_complete then 1 else 0 end) = 1 as is_complete,
+    max(case when is_released then 1 else 0 end) = 1 as is_released,
+    max(case when is_truncate then 1 else 0 end) = 1 as is_truncate
+  from files
+  group by feed, event_time
+{% endmacro %}
+
+{#- Per feed, the earliest instant at which something comes or goes with the new batches. -#}
+{% macro absence_since(work, stream) %}
+  {%- set batches = '(select batch from ' ~ work ~ '__batches)' %}
+  with changes as (
+    select _feed as feed, event_time
+    from ({{ stream }}) as stream
+    where _batch in {{ batches }} or _retracted_by in {{ batches }}
+
+    union all
+
+    select feed, event_time
+    from {{ staged('object_ledger') }}
+    where batch in {{ batches }}
+
+    union all
+
+    -- A version that made way, and what a person decided about a file.
+    select former.feed, former.event_time
+    from {{ staged('object_ledger') }} as former
+    inner join {{ staged('object_ledger') }} as newer
+      on former.feed = newer.feed and former.key = newer.key and newer.batch in {{ batches }}
+    where former.status = 'superseded'
+
+    union all
+
+    select ledger.feed, ledger.event_time
+    from {{ staged('quarantine_decisions') }} as decisions
+    inner join {{ staged('object_ledger') }} as ledger
+      on decisions.feed = ledger.feed and decisions._key = ledger.key and decisions._etag = ledger.etag
+    where decisions.batch in {{ batches }}
+  )
+
+  select feed, min(event_time) as since
+  from changes
+  where event_time is not null and feed in (select feed from {{ work }}__sets union select feed from {{ snapshots_of(work) }})
+  group by feed
+{% endmacro %}
+
+{#- Beside `<entity>_absences`, the companion with the verdicts. -#}
+{% macro snapshots_of(work) %}{{ this.incorporate(path={'identifier': work | replace('_absences', '_snapshots')}) }}{% endmacro %}
+
+{#- Which keys the feed had when; of a record that was refused too, if its key can be read. -#}
+{% macro absence_present(entity, work, stream) %}
+  {%- set key = entity.key | join(', ') %}
+  select _feed as feed, event_time, {{ key }}
+  from ({{ stream }}) as stream
+  where _retracted_by is null and op <> 'truncate' and event_time is not null
+    {%- for column in entity.key %} and {{ column }} is not null{% endfor %}
+    and _feed in (select feed from {{ work }}__since)
+  group by _feed, event_time, {{ key }}
+{% endmacro %}
+
+{#- The work table `__verdicts`, made set by set in the order of time, because each is judged against the last that stands. -#}
+{% macro absence_judge(entity, feeds, work, snapshots) %}
+  {%- set guards = {} -%}
+  {%- for feed in feeds %}{% do guards.update({feed.name: feed.feed.get('guard', 0.5)}) %}{% endfor -%}
+  {%- do work_table(work ~ '__verdicts',
+    "select feed, event_time, _key, _etag, verdict, count_missing, count_before, judged_against from " ~ snapshots ~ " where false") -%}
+  {%- set sets = run_query(
+    "select s.feed, cast(s.event_time as varchar), s._key, s._etag, s.is_complete, s.is_released, s.is_truncate from " ~ work ~ "__sets as s"
+    ~ " inner join " ~ work ~ "__since as since on s.feed = since.feed where s.event_time >= since.since order by s.feed, s.event_time").rows -%}
+  {%- set standing = run_query(
+    "select stood.feed, cast(max(stood.event_time) as varchar) from " ~ snapshots ~ " as stood inner join " ~ work ~ "__since as since on stood.feed = since.feed"
+    ~ " where stood.event_time < since.since and stood.verdict in ('stands', 'released', 'truncate') group by stood.feed").rows -%}
+  {%- set last = {} -%}
+  {%- for feed, instant in standing %}{% do last.update({feed: instant}) %}{% endfor -%}
+  {%- for feed, instant, key, etag, is_complete, is_released, is_truncate in sets -%}
+    {%- set judged = {'verdict': 'stands', 'missing': 0, 'before': 0, 'against': last.get(feed)} -%}
+    {%- if not is_complete -%}
+      {%- do judged.update({'verdict': 'incomplete', 'against': none}) -%}
+    {%- elif is_truncate -%}
+      {%- do judged.update({'verdict': 'truncate', 'against': none}) -%}
+    {%- elif feed in last -%}
+      {%- set found = run_query(absence_missing(entity, work, feed, last[feed], instant, guards[feed])).rows[0] -%}
+      {%- do judged.update({'missing': found[0] | int, 'before': found[1] | int}) -%}
+      {%- if found[2] %}{% do judged.update({'verdict': 'released' if is_released else 'held'}) %}{% endif -%}
+    {%- endif -%}
+    {%- if judged.verdict in ('stands', 'released', 'truncate') %}{% do last.update({feed: instant}) %}{% endif -%}
+    {%- call statement('verdict', auto_begin=False) %}
+      insert into {{ work }}__verdicts
+      select
+        feed, event_time, _key, _etag, '{{ judged.verdict }}', {{ judged.missing }}, {{ judged.before }},
+        {% if judged.against %}cast('{{ judged.against }}' as {{ timestamp_type() }}){% else %}null{% endif %}
+      from {{ work }}__sets
+      where feed = '{{ feed }}' and event_time = cast('{{ instant }}' as {{ timestamp_type() }})
+    {% endcall -%}
+  {%- endfor -%}
+{% endmacro %}
+
+{#- How many keys of one set the other lacks, of how many, and whether that is more than the guard lets pass. -#}
+{% macro absence_missing(entity, work, feed, before, instant, guard) %}
+  with counted as (
+    select count(*) as count_before, sum(case when there.feed is null then 1 else 0 end) as count_missing
+    from {{ work }}__present as former
+    left join {{ work }}__present as there
+      on former.feed = there.feed and {{ agree('former', 'there', entity.key) }}
+      and there.event_time = cast('{{ instant }}' as {{ timestamp_type() }})
+    where former.feed = '{{ feed }}' and former.event_time = cast('{{ before }}' as {{ timestamp_type() }})
+  )
+
+  select coalesce(count_missing, 0), count_before, coalesce(count_missing, 0) > {{ guard }} * count_before
+  from counted
+{% endmacro %}
+
+{#- The deletes that follow from the sets that stand, from the earliest change on. -#}
+{% macro absence_desired(entity, work) %}
+  {%- set key = entity.key | join(', ') %}
+  with seen as (
+    select feed, {{ key }}, min(event_time) as first_at
+    from {{ work }}__present
+    group by feed, {{ key }}
+  )
+
+  select
+    verdicts.feed as _feed,
+    {{ 'seen.' ~ (entity.key | join(', seen.')) }},
+    verdicts.event_time, verdicts._key, verdicts._etag
+  from {{ work }}__verdicts as verdicts
+  inner join seen on verdicts.feed = seen.feed and seen.first_at < verdicts.event_time
+  left join {{ work }}__present as there
+    on verdicts.feed = there.feed and verdicts.event_time = there.event_time and {{ agree('seen', 'there', entity.key) }}
+    and verdicts.verdict <> 'truncate'
+  where verdicts.verdict in ('stands', 'released', 'truncate') and there.feed is null
+{% endmacro %}
+
+{% macro absence_write(entity, work, table, snapshots) %}
+  {%- set same = ['_feed'] + entity.key + ['event_time'] -%}
+  {%- set batch = '(select max(batch) from ' ~ work ~ '__batches)' -%}
+  {%- set expire -%}
+    update {{ table }}
+    set _retracted_by = {{ batch }}
+    from (
+      select stood.*
+      from {{ table }} as stood
+      inner join {{ work }}__since as since on stood._feed = since.feed
+      left join {{ work }}__desired as desired on {{ agree('stood', 'desired', same) }}
+      where stood._retracted_by is null and stood.event_time >= since.since and desired._feed is null
+    ) as w
+    where {{ table.identifier }}._retracted_by is null and {{ agree(table.identifier, 'w', same) }}
+  {%- endset -%}
+  {%- set add -%}
+    insert into {{ table }} (_feed, {{ entity.key | join(', ') }}, event_time, known_at, _key, _etag, _batch, _retracted_by)
+    select
+      desired._feed, {{ 'desired.' ~ (entity.key | join(', desired.')) }}, desired.event_time,
+      (
+        select max(came_at) from (
+          select loaded_at as came_at from {{ staged('object_ledger') }} where batch in (select batch from {{ work }}__batches)
+          union all
+          select decided_at as came_at from {{ staged('quarantine_decisions') }} where batch in (select batch from {{ work }}__batches)
+        ) as arrivals
+      ),
+      desired._key, desired._etag, {{ batch }}, null
+    from {{ work }}__desired as desired
+    left join (select * from {{ table }} where _retracted_by is null) as stood on {{ agree('desired', 'stood', same) }}
+    where stood._feed is null
+  {%- endset -%}
+  {%- set forget -%}
+    delete from {{ snapshots }} using {{ work }}__since as w
+    where {{ snapshots.identifier }}.feed = w.feed and {{ snapshots.identifier }}.event_time >= w.since
+  {%- endset -%}
+  {%- set keep -%}
+    insert into {{ snapshots }} (feed, event_time, _key, _etag, verdict, count_missing, count_before, judged_against, batch)
+    select feed, event_time, _key, _etag, verdict, count_missing, count_before, judged_against, {{ batch }}
+    from {{ work }}__verdicts
+  {%- endset -%}
+  {%- do return([expire, add, forget, keep, mark_batches(table)]) -%}
+{% endmacro %}

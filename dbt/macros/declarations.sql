@@ -1,0 +1,51 @@
+{#-
+  What a log was made for: `<schema>.declarations (model, declaration)`, the declaration as JSON. A log made for another
+  declaration is rebuilt by a person's word, not quietly, and what would change is said first.
+-#}
+
+{% macro declarations(relation) %}
+  {%- do return(api.Relation.create(database=relation.database, schema=relation.schema, identifier='declarations')) -%}
+{% endmacro %}
+
+{#- Of the entity, what decides about rows of the log. How type 1 is shown is the view's affair. -#}
+{% macro declared_now(entity) %}
+  {%- set columns = {} -%}
+  {%- for column in entity.key %}{% do columns.update({column: 'key'}) %}{% endfor -%}
+  {%- for column in entity.tracked %}{% do columns.update({column: 'tracked ' ~ entity.types.get(column, 'varchar')}) %}{% endfor -%}
+  {%- for column in entity.type1 %}{% do columns.update({column: 'type 1 ' ~ entity.types.get(column, 'varchar')}) %}{% endfor -%}
+  {%- do return({'columns': columns, 'partial': entity.partial}) -%}
+{% endmacro %}
+
+{% macro keep_declaration(relation, entity) %}
+  {%- set kept = tojson(declared_now(entity), sort_keys=true) | replace("'", "''") -%}
+  {%- call statement('declarations', auto_begin=False) %}
+    create table if not exists {{ declarations(relation) }} (model varchar not null, declaration varchar not null)
+  {% endcall -%}
+  {%- do in_one_transaction([
+    "delete from " ~ declarations(relation) ~ " where model = '" ~ relation.identifier ~ "'",
+    "insert into " ~ declarations(relation) ~ " (model, declaration) values ('" ~ relation.identifier ~ "', '" ~ kept ~ "')",
+  ]) -%}
+{% endmacro %}
+
+{#- What the declaration says now and did not when the table was made, in words; empty where nothing changed. -#}
+{% macro changes_of_declaration(relation, entity) %}
+  {%- set there = adapter.get_relation(relation.database, relation.schema, 'declarations') -%}
+  {%- set kept = run_query("select declaration from " ~ declarations(relation) ~ " where model = '" ~ relation.identifier ~ "'").rows if there else [] -%}
+  {%- set changes = [] -%}
+  {%- if kept | length > 0 -%}
+    {%- set before = fromjson(kept[0][0]) -%}
+    {%- set now = declared_now(entity) -%}
+    {%- for column, role in now.columns.items() | sort -%}
+      {%- if column not in before.columns %}{% do changes.append(column ~ ' is new (' ~ role ~ ')') -%}
+      {%- elif before.columns[column] != role %}{% do changes.append(column ~ ' was ' ~ before.columns[column] ~ ' and becomes ' ~ role) -%}
+      {%- endif -%}
+    {%- endfor -%}
+    {%- for column, role in before.columns.items() | sort if column not in now.columns -%}
+      {%- do changes.append(column ~ ' (' ~ role ~ ') goes') -%}
+    {%- endfor -%}
+    {%- if now.partial != before.partial -%}
+      {%- do changes.append('a feed gives it partially' if now.partial else 'no feed gives it partially any more') -%}
+    {%- endif -%}
+  {%- endif -%}
+  {%- do return(changes) -%}
+{% endmacro %}

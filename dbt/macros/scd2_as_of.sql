@@ -1,0 +1,87 @@
+{#-
+  Two times: what held at an instant, as it was known at another. Folded anew from the copies of the events, because a copy
+  that came later may have raised a position, and an object that was replaced since was believed then.
+-#}
+
+{#- Events known at an instant, in the shape in which the fold takes them: nothing is stored yet. -#}
+{% macro scd2_known(entity, events, known_at) %}
+  {%- set identity = scd2_identity(entity) | join(', ') %}
+  select
+    {{ identity }},
+    max(events.position) as position,
+    {%- if entity.partial %}
+    case when count(events.given) = count(*) then max(events.given) end as given,
+    {%- elif scd2_keeps_state(entity) %}
+    {{ content_hash(by_max(entity.tracked), entity.types) }} as state,
+    {%- endif %}
+    {%- for column in entity.attributes %}
+    max(events.{{ column }}) as {{ column }},
+    {%- endfor %}
+    {{ row_number_of_any() }} as _id,
+    false as is_stored,
+    cast(null as {{ timestamp_type() }}) as since,
+    cast(null as {{ timestamp_type() }}) as stored_version_from,
+    cast(null as varchar) as stored_change_type
+  from {{ events }} as events
+  left join (
+    select batch, min(came_at) as came_at
+    from (
+      select batch, loaded_at as came_at from {{ staged('object_ledger') }}
+      union all
+      select batch, decided_at as came_at from {{ staged('quarantine_decisions') }}
+    ) as arrivals
+    group by batch
+  ) as taken_back
+    on events._retracted_by = taken_back.batch
+  where events.known_at <= {{ known_at }}
+    and (events._retracted_by is null or taken_back.came_at > {{ known_at }})
+  group by {{ identity }}
+{% endmacro %}
+
+{#- {column: its aggregate}, where all rows of a group agree. -#}
+{% macro by_max(columns) %}
+  {%- set expressions = {} -%}
+  {%- for column in columns %}{% do expressions.update({column: 'max(events.' ~ column ~ ')'}) %}{% endfor -%}
+  {%- do return(expressions) -%}
+{% endmacro %}
+
+{#- The history as it was believed at `known_at`, an expression. -#}
+{% macro scd2_history_as_of(entity, events, known_at) %}
+  {%- set shown = entity.key + entity.attributes %}
+  select
+    {%- for column in shown %}
+    {%- if column in entity.type1 and entity.type1_every_version %}
+    last_value({{ column }}) over (
+      partition by {{ entity.key | join(', ') }} order by version_from rows between unbounded preceding and unbounded following
+    ) as {{ column }},
+    {%- else %}
+    {{ column }},
+    {%- endif %}
+    {%- endfor %}
+    version_from as valid_from,
+    next_at as valid_to,
+    next_at is null as is_current,
+    change_type,
+    ended_by
+  from ({{ scd2_folded(entity, '(' ~ scd2_known(entity, events, known_at) ~ ') as known', entity.attributes) }}) as folded
+  where is_version
+{% endmacro %}
+
+{#-
+  Post-hook of the history: the table functions `<entity>_history_as_of(known_at)` and `<entity>_as_of(valid_at, known_at)`.
+  Both instants are UTC timestamps.
+-#}
+{% macro as_of_functions(entity_name, events) %}
+  {%- if execute -%}
+    {%- set entity = c360.entity(entity_name) -%}
+    {%- set schema = this.database ~ '.' ~ this.schema -%}
+    {%- do table_function(schema ~ '.' ~ entity.name ~ '_history_as_of', ['known_at'], entity,
+      scd2_history_as_of(entity, events, argument('known_at'))) -%}
+    {%- set valid -%}
+      select {{ (entity.key + entity.attributes + ['valid_from', 'valid_to', 'is_current', 'change_type', 'ended_by']) | join(', ') }}
+      from ({{ scd2_history_as_of(entity, events, argument('known_at')) }}) as history
+      where valid_from <= {{ argument('valid_at') }} and (valid_to is null or valid_to > {{ argument('valid_at') }})
+    {%- endset -%}
+    {%- do table_function(schema ~ '.' ~ entity.name ~ '_as_of', ['valid_at', 'known_at'], entity, valid) -%}
+  {%- endif -%}
+{% endmacro %}

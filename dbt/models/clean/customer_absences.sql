@@ -1,0 +1,3 @@
+{{ config(materialized='absences', entity='customer') }}
+
+{{ absence_rows('customer', ref('customer_rows'), ref('superseded_objects')) }}

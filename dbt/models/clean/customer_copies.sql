@@ -1,0 +1,1 @@
+{{ entity_copies('customer', ref('customer_rows'), ref('superseded_objects')) }}

@@ -1,0 +1,3 @@
+{{ config(materialized='absences', entity='product') }}
+
+{{ absence_rows('product', ref('product_rows'), ref('superseded_objects')) }}

@@ -1,0 +1,1 @@
+{{ entity_copies('product', ref('product_rows'), ref('superseded_objects')) }}

@@ -1,0 +1,1 @@
+{{ entity_events('product', ref('product_copies'), ref('product_absences')) }}

@@ -1,0 +1,3 @@
+{{ config(materialized='companion') }}
+
+{{ scd2_all_ties('product', ref('product_log')) }}

@@ -1,0 +1,1 @@
+{{ entity_copies('NAME', ref('NAME_rows'), ref('superseded_objects')) }}

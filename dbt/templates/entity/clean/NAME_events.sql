@@ -1,0 +1,1 @@
+{{ entity_events('NAME', ref('NAME_copies'), ref('NAME_absences')) }}

@@ -1,0 +1,289 @@
+"""An entity that everything feeds at once: upserts, partial updates, snapshots, change events in envelopes.
+
+Composite key, a typed tracked column, a type 1 column. Objects are laid into staging as the loader would leave them; what
+stands is remembered as events of the oracle, so that at any moment the tables can be held against it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from c360_assets import entities, staging
+from generator.snapshots import Snapshot, implied_deletes
+from generator.truth import Entity, Event, Truth, fold
+from tests.engine.streams import EPOCH, as_text, position_text, random_position
+from tests.parts import Platform, project_with
+
+GUARD = 0.4
+PROBE = Entity(key=("k1", "k2"), tracked=("t1", "t2"), type1=("o1",))
+EVERY = Entity(key=PROBE.key, tracked=PROBE.tracked, type1=PROBE.type1, type1_every_version=True)
+ATTRIBUTES = ("o1", "t1", "t2")
+# What a rebuilt, an incremental and an as-of history are made of, without the other entities and the tills.
+MODELS = (
+    "--exclude-resource-type", "test", "--select", "superseded_objects", "probe_rows", "probe_absences", "probe_snapshots", "probe_copies",
+    "probe_events", "probe_accepted", "probe_log", "probe", "probe_ties", "probe_history",
+)  # fmt: skip
+CHECKED = ("--indirect-selection", "cautious", *MODELS[2:])
+
+_FEED = """
+sources:
+  - name: staging
+    schema: staging
+    tables:
+"""
+_TABLE = """
+      - name: {name}
+        columns: [{columns}]
+        config: {{meta: {{feed: {{prefix: {name}/, formats: [{format}], entity: probe, {rest}}}}}}}
+"""
+_FEEDS = {
+    "probe_changes": "kind: upsert, event_time: {column: happened}, position: {column: pos}, operation: {column: op, upsert: [U], delete: [D]}",
+    "probe_parts": "kind: partial, event_time: {column: happened}, position: {column: pos}, operation: {column: op, upsert: [U], delete: [D]}",
+    "probe_days": f"kind: snapshot, guard: {GUARD}, event_time: {{name: 'day_(\\d{{14}})'}}",
+    "probe_stream": "kind: events, event_time: {initial: '1970-01-01T00:00:00Z'}",
+}  # fmt: skip
+
+
+def mixed_project(folder: Path, *, every_version: bool = False) -> Path:
+    """The project with the entity, made by its declaration alone."""
+    feeds = _FEED
+    for name, rest in _FEEDS.items():
+        columns = ["payload"] if name == "probe_stream" else ["k1", "k2", *ATTRIBUTES, "happened", "pos", "op"]
+        columns = columns[:5] if name == "probe_days" else columns
+        declared = ", ".join(f"{{name: {c}, data_type: varchar}}" for c in columns)
+        feeds += _TABLE.format(
+            name=name, columns=declared, format="json" if name == "probe_stream" else "csv", rest=rest
+        )
+    project = project_with(folder, {"models/staging/probe.yml": feeds})
+    declared = entities.Declaration("probe", PROBE.key, (("t1", "varchar"), ("t2", "date")), (("o1", "varchar"),))
+    entities.write(declared, project)
+    if every_version:
+        log = project / "models" / "core" / "probe.yml"
+        log.write_text(log.read_text().replace("type1: [o1]", "type1: [o1]\n          type1_every_version: true"))
+    return project
+
+
+@dataclass
+class Laid:
+    """One object version in staging and what it states."""
+
+    feed: str
+    key: str
+    etag: str
+    instant: datetime | None
+    rows: list[Any]
+    superseded: bool = False
+    released: bool = False
+
+
+@dataclass
+class Mixed:
+    """Staging of a platform with the entity."""
+
+    platform: Platform
+    entity: Entity = PROBE
+    laid: list[Laid] = field(default_factory=list)
+    believed: list[tuple[datetime, list[dict[str, Any]]]] = field(default_factory=list)
+    arrived: datetime | None = None
+
+    def __post_init__(self) -> None:
+        with self.platform.warehouse.writing("test") as session:
+            staging.prepare_tables(session, list(self.platform.feeds.values()))
+
+    def lay(self, objects: Iterable[tuple[str, datetime | None, list[Any]]], replacing: Laid | None = None) -> None:
+        """A batch of objects: feed, the instant in its name (of snapshots), and what its rows state."""
+        with self.platform.warehouse.writing("test") as session, session.transaction():
+            batch, now = staging.next_batch(session)
+            for feed, instant, rows in objects:
+                number = len(self.laid)
+                key = replacing.key if replacing else f"stream_data/{feed}/{number:05d}"
+                if replacing:
+                    replacing.superseded = True
+                    session.execute(
+                        "update staging.object_ledger set status = 'superseded' where key = ? and status = 'loaded'",
+                        [key],
+                    )
+                    session.execute(f"update staging.{feed} set _superseded_at = ? where _key = ?", [now, key])
+                laid = Laid(feed, key, f"etag-{number}", instant, rows)
+                self.laid.append(laid)
+                staged = [(*_columns(feed, row), key, laid.etag, n, now, batch) for n, row in enumerate(rows, 1)]
+                names = ["payload"] if feed == "probe_stream" else ["k1", "k2", *ATTRIBUTES, "happened", "pos", "op"]
+                names = names[:5] if feed == "probe_days" else names
+                columns = dict.fromkeys([*names, "_key", "_etag", "_row", "_loaded_at", "_batch"], "")
+                staging.insert(session, f"staging.{feed}", columns, staged)
+                staging.insert(
+                    session, "staging.object_ledger", staging.LEDGER,
+                    [(feed, key, laid.etag, 1, now, instant, "loaded", batch, now)],
+                )  # fmt: skip
+            self.arrived = now
+
+    def release(self, laid: Laid) -> None:
+        laid.released = True
+        with self.platform.warehouse.writing("test") as session, session.transaction():
+            batch, now = staging.next_batch(session)
+            staging.insert(
+                session, "staging.quarantine_decisions", staging.DECISIONS,
+                [(laid.feed, laid.key, laid.etag, 0, "release", "", now, batch)],
+            )  # fmt: skip
+
+    def build(self, *arguments: str) -> None:
+        self.platform.build(*(arguments or MODELS))
+
+    def believe(self) -> None:
+        """Remembers what the history says now, to ask for it later as of now."""
+        assert self.arrived is not None
+        self.believed.append((self.arrived, self.platform.table("core.probe_history")))
+
+    def standing(self) -> list[Laid]:
+        return [laid for laid in self.laid if not laid.superseded]
+
+    def truth(self) -> Truth:
+        """What the objects that stand must come to."""
+        events: list[Event] = []
+        snapshots: list[Snapshot] = []
+        truncates: list[Snapshot] = []
+        for laid in self.standing():
+            events += [event for n, row in enumerate(laid.rows, 1) if (event := _event(laid, n, row)) is not None]
+            if laid.feed == "probe_days":
+                keys = [row["key"] for row in laid.rows]
+                snapshots.append(
+                    Snapshot(
+                        laid.instant or EPOCH,
+                        present=frozenset(k for k in keys if None not in k),
+                        complete=all(None not in k for k in keys),
+                        released=laid.released,
+                    )
+                )
+            if laid.feed == "probe_stream":
+                for row in laid.rows:
+                    if row["op"] == "t":
+                        truncates.append(Snapshot(row["at"], frozenset(), truncate=True))
+                    elif row["op"] in "rcud":
+                        # What the stream had by then: a set that deletes nothing.
+                        truncates.append(Snapshot(row["at"], frozenset([row["key"]]), complete=False))
+        events += implied_deletes(snapshots, Decimal(str(GUARD)))
+        events += implied_deletes(truncates, None)
+        return fold(self.entity, events)
+
+
+def _columns(feed: str, row: dict[str, Any]) -> tuple[Any, ...]:
+    if feed == "probe_stream":
+        return (_envelope(row),)
+    values = [row["values"].get(name) for name in ATTRIBUTES]
+    if feed == "probe_days":
+        return (*row["key"], *values)
+    return (*row["key"], *values, as_text(row["at"]), position_text(row["pos"]), row["op"])
+
+
+def _envelope(row: dict[str, Any]) -> str:
+    if row["op"] == "tombstone":
+        return "null"
+    image = dict(zip(PROBE.key, row["key"], strict=True)) | {k: _days(k, v) for k, v in row["values"].items()}
+    micros = int((row["at"] - datetime(1970, 1, 1)) / timedelta(microseconds=1))
+    source: dict[str, Any] = {"ts_us": micros} if row["shape"] % 2 else {"ts_ns": micros * 1000 + 7, "ts_ms": 5}
+    if row["pos"] is not None:
+        source |= (
+            {"lsn": int(row["pos"][0])}
+            if len(row["pos"]) == 1
+            else {"file": f"bin.{row['pos'][0]}", "pos": int(row["pos"][1]), "row": 0}
+        )
+    document = {
+        "before": image if row["op"] == "d" else None, "after": image if row["op"] in "rcu" else None,
+        "source": source, "op": row["op"], "ts_ms": 1,
+    }  # fmt: skip
+    if row["op"] == "t":
+        document |= {"before": None, "after": None}
+    return json.dumps({"schema": {}, "payload": document} if row["shape"] % 3 == 0 else document)
+
+
+def _days(column: str, value: str | None) -> Any:
+    """Dates travel as days since 1970."""
+    return (datetime.fromisoformat(value) - datetime(1970, 1, 1)).days if column == "t2" and value else value
+
+
+def _event(laid: Laid, number: int, row: dict[str, Any]) -> Event | None:
+    if None in row["key"] or row.get("bad") or row["op"] in ("t", "tombstone"):
+        return None
+    if laid.feed == "probe_days":
+        return Event(row["key"], laid.instant or EPOCH, "upsert", row["values"], (Decimal(number),))
+    delete = row["op"] in ("D", "d")
+    position = row["pos"]
+    if laid.feed == "probe_stream" and position is not None and len(position) == 2:
+        position = (*position, Decimal(0))
+    return Event(
+        row["key"], row["at"], "delete" if delete else "upsert", {} if delete else row["values"], position,
+        partial=laid.feed == "probe_parts",
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------- at random
+
+
+def random_objects(
+    chance: random.Random, keys: Sequence[tuple[str, str]], count: int
+) -> list[tuple[str, datetime | None, list[Any]]]:
+    """Objects of all four feeds: few instants and few values, so that everything meets."""
+    objects: list[tuple[str, datetime | None, list[Any]]] = []
+    for _ in range(count):
+        feed = chance.choice(("probe_changes", "probe_parts", "probe_days", "probe_stream"))
+        if feed == "probe_days":
+            share = chance.choice((0.95, 0.9, 0.85, 0.8, 0.4))
+            rows = [_row(chance, key) for key in keys if chance.random() < share]
+            rows += [_row(chance, chance.choice(keys)) for _ in range(3)]
+            if chance.random() < 0.2:
+                rows[0]["values"]["t2"], rows[0]["bad"] = "no date", True  # its key can be read
+            if chance.random() < 0.1:
+                rows[-1]["key"] = (rows[-1]["key"][0], None)
+            objects.append((feed, instant(chance), rows))
+            continue
+        rows = [_row(chance, chance.choice(keys), feed) for _ in range(len(keys) * 2 // 3)]
+        if feed == "probe_stream":
+            if chance.random() < 0.3:
+                rows.append(_row(chance, ("", ""), feed) | {"op": "t"})
+            rows.append(_row(chance, ("", ""), feed) | {"op": "tombstone"})
+        objects.append((feed, None, rows))
+    return objects
+
+
+def _row(chance: random.Random, key: tuple[str, str], feed: str = "probe_days") -> dict[str, Any]:
+    letters = "cud" if feed == "probe_stream" else "UUD"
+    position = random_position(chance)
+    if feed == "probe_stream" and position is not None:
+        position = tuple(Decimal(int(member)) for member in position)
+    values = {
+        "o1": chance.choice(("x", "y", None)),
+        "t1": chance.choice(("a", "b", None)),
+        "t2": chance.choice(("2020-02-03", None)),
+    }
+    return {
+        "key": key, "at": instant(chance), "pos": position, "op": letters[chance.randrange(3)] if feed != "probe_days" else "",
+        "values": values, "shape": chance.randrange(6),
+    }  # fmt: skip
+
+
+def instant(chance: random.Random) -> datetime:
+    return EPOCH + timedelta(hours=chance.randrange(10))
+
+
+def keys_of(number: int) -> list[tuple[str, str]]:
+    return [(f"k{n // 7}", f"s{n % 7}") for n in range(number)]
+
+
+def known(platform: Platform, at: datetime) -> list[dict[str, Any]]:
+    """The history as it was believed at an instant, by the table function."""
+    text = at.isoformat(sep=" ")
+    with platform.warehouse.reading() as session:
+        names, rows = session.result(f"select * from core.probe_history_as_of(timestamp '{text}')")
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def without(laid: Laid, chance: random.Random) -> list[Any]:
+    """Some of the rows of an object: what a corrected version of it may hold."""
+    return chance.sample(laid.rows, len(laid.rows) * 9 // 10)

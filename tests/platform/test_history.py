@@ -1,0 +1,141 @@
+"""One key's life, why each version is there, and what a run would do: over the real tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from c360_assets import entities, history, plan
+from c360_assets.landing import Bucket
+from c360_assets.settings import PROJECT, Settings
+from tests.parts import Platform
+
+CUSTOMER = entities.declared(PROJECT / "dbt")["customer"]
+HEADER = "customer_id,city,email,updated_at,op,source_position\n"
+FIRST = """\
+C1,Rome,,2024-01-01,,
+C1,Bonn,,2024-05-01,,
+C2,Oslo,,2024-01-02,,
+C2,,,2024-06-01,D,
+C4,Lima,,2024-02-01,,
+"""
+LATE = """\
+C1,Oslo,,2024-03-01,,
+C1,Bonn,,2024-06-01,,
+C2,Oslo,,2024-08-01,,
+C3,Paris,,2024-03-02,,1
+C3,Nice,,2024-03-02,,2
+C3,Metz,,2024-03-02,,2
+C4,,,2024-04-01,D,
+C5,,,2024-04-01,D,
+C1,Turin,,never,,
+"""
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, bucket_of_module: Bucket) -> Platform:
+    built = Platform(Settings.load({"C360_HOME": str(tmp_path_factory.mktemp("life"))}), bucket_of_module)
+    built.put("a.csv", (HEADER + FIRST).encode())
+    built.put("copy.csv", (HEADER + FIRST.splitlines()[0] + "\n").encode())
+    built.sync()
+    return built
+
+
+@pytest.fixture(scope="module")
+def later(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Platform:
+    """The same home after another file, in a copy of the warehouse."""
+    folder = tmp_path_factory.mktemp("later")
+    copy = Platform(replace(platform.settings, home=folder), platform.bucket)
+    copy.warehouse = platform.warehouse.copied(folder)  # type: ignore[attr-defined]
+    copy.put("b.csv", (HEADER + LATE).encode())
+    copy.sync()
+    return copy
+
+
+def line(span: history.Span) -> tuple[str, str | None, str, str]:
+    until = span.valid_to.date().isoformat() if span.valid_to else None
+    return span.valid_from.date().isoformat(), until, span.change, span.changes
+
+
+def test_a_life_is_a_time_line_with_what_changed_and_where_nothing_was(later: Platform) -> None:
+    with later.warehouse.reading() as session:
+        assert [line(s) for s in history.life(session, CUSTOMER, ["C1"], None)] == [
+            ("2024-01-01", "2024-03-01", "insert", "city: Rome"),
+            ("2024-03-01", "2024-05-01", "update", "city: Rome to Oslo"),
+            ("2024-05-01", None, "update", "city: Oslo to Bonn"),
+        ]
+        spans = history.life(session, CUSTOMER, ["C2"], None)
+        assert [line(s) for s in spans] == [
+            ("2024-01-02", "2024-06-01", "insert", "city: Oslo"),
+            ("2024-06-01", "2024-08-01", "deleted", ""),
+            ("2024-08-01", None, "insert", "city: Oslo"),
+        ]
+        held = history.at(spans, datetime(2024, 6, 1))
+        assert held is not None and held.change == "deleted"
+        assert history.at(spans, datetime(2024, 1, 1)) is None
+        assert [line(s)[1:3] for s in history.life(session, CUSTOMER, ["C4"], None)] == [
+            ("2024-04-01", "insert"), (None, "deleted"),
+        ]  # fmt: skip
+
+
+def test_what_was_believed_stays_known(platform: Platform, later: Platform) -> None:
+    with later.warehouse.reading() as session:
+        ((known_at,),) = session.rows("select min(loaded_at) from staging.object_ledger where key like '%/a.csv'")
+        believed = history.life(session, CUSTOMER, ["C1"], known_at)
+        before = history.life(session, CUSTOMER, ["C1"], datetime(2020, 1, 1))
+        held = session.rows(
+            f"select city from core.customer_as_of(timestamp '2024-04-01', timestamp '{known_at}') where customer_id = 'C1'"
+        )
+    with platform.warehouse.reading() as session:
+        assert believed == history.life(session, CUSTOMER, ["C1"], None)
+    assert before == []
+    assert held == [("Rome",)]
+
+
+def test_every_event_is_explained(later: Platform) -> None:
+    with later.warehouse.reading() as session:
+        told = {
+            (key, row["event_time"] and row["event_time"].date().isoformat()[5:], row["effect"]): row["notes"]
+            for key in ("C1", "C2", "C3", "C4", "C5")
+            for row in history.explain(session, CUSTOMER, [key])
+        }
+        with pytest.raises(history.NoSuchKey, match="customer_id 'C9'"):
+            history.explain(session, CUSTOMER, ["C9"])
+    assert told["C1", "01-01", "opened a version"] == "city: Rome; stated 2 times, also by copy.csv row 1"
+    assert told["C1", "03-01", "opened a version"].startswith("city: Rome to Oslo; came late, ")
+    assert told["C1", "06-01", "no new version"] == "says what held already"
+    assert told["C1", None, "refused"].startswith("bad_event_time: {")
+    assert told["C2", "06-01", "ended the version"] == ""
+    assert told["C2", "08-01", "opened a version"] == "city: Oslo"
+    assert told["C5", "04-01", "no effect"] == "there was nothing to delete"
+    lost = [notes for (key, _, effect), notes in told.items() if key == "C3" and effect == "suppressed"]
+    assert len(told) == 13 and len(lost) == 1  # two lost at one instant, under one name here
+
+
+def test_the_reason_why_an_event_lost_is_told(later: Platform) -> None:
+    with later.warehouse.reading() as session:
+        rows = history.explain(session, CUSTOMER, ["C3"])
+    assert sorted(r["notes"] for r in rows if r["effect"] == "suppressed") == [
+        "another event of the same instant and position beats it by its content; the source does not order them",
+        "another event of the same instant comes after it by its position",
+    ]
+
+
+def test_a_plan_names_what_is_new_changed_spliced_deleted_and_refused(platform: Platform, later: Platform) -> None:
+    found = {
+        (e.of, e.effect): (e.count, e.examples)
+        for e in plan.effects(platform.warehouse, later.warehouse, [CUSTOMER])
+    }  # fmt: skip
+    (refused, (example,)) = found.pop(("rows", "quarantined"))
+    assert refused == 1 and example.startswith('["bad_event_time"] ') and example.endswith("b.csv 9")
+    assert found == {
+        ("objects", "loaded"): (1, ("customers stream_data/customers/b.csv",)),
+        ("customer", "new"): (1, ("C3",)),
+        ("customer", "back after a delete"): (1, ("C2",)),
+        ("customer", "deleted"): (1, ("C4",)),
+        ("customer", "spliced"): (1, ("C1",)),
+    }
+    assert plan.effects(later.warehouse, later.warehouse, [CUSTOMER]) == []
