@@ -284,6 +284,6 @@ def known(platform: Platform, at: datetime) -> list[dict[str, Any]]:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def without(laid: Laid, chance: random.Random) -> list[Any]:
-    """Some of the rows of an object: what a corrected version of it may hold."""
-    return chance.sample(laid.rows, len(laid.rows) * 9 // 10)
+def without(rows: list[Any], chance: random.Random) -> list[Any]:
+    """Some of the rows of an object: what another version of it may hold."""
+    return chance.sample(rows, len(rows) * 9 // 10)

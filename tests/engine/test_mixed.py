@@ -57,7 +57,7 @@ def test_replaced_and_released_files_leave_what_the_oracle_says_and_the_past_sta
         stage.build()
         stage.believe()
         old = chance.choice(stage.standing())
-        stage.lay([(old.feed, old.instant, without(old, chance))], replacing=old)
+        stage.lay([(old.feed, old.instant, without(old.rows, chance))], replacing=old)
         for laid in [s for s in stage.standing() if s.feed == "probe_days" and not s.released]:
             if chance.random() < 0.3:
                 stage.release(laid)

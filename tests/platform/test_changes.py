@@ -62,7 +62,9 @@ def test_debezium_with_every_fault_comes_to_what_its_envelopes_say(connector: st
 
 
 def test_dms_full_load_and_changes_with_every_fault_come_to_what_they_say(platform: Platform) -> None:
-    objects = list(dms.generate(DmsSpec(customers=400, rows_per_file=150, days=1, interval=10_800, seed=5, faults=DMS_MIX)))
+    objects = list(
+        dms.generate(DmsSpec(customers=400, rows_per_file=150, days=1, interval=10_800, seed=5, faults=DMS_MIX))
+    )
     sent = land(platform, "customers_dms", reversed(objects))
     platform.load("customers_dms", objects=4)
     platform.build()
@@ -118,9 +120,9 @@ def test_a_snapshot_that_lacks_too_many_is_held_until_it_is_released(tmp_path: P
     assert current() == {"C0", "C1", "C2"}
     with platform.warehouse.reading() as session:
         assert quarantine.entries(session, Choice()) == []
-    assert platform.rows("select ended_by, count(*) from core.customer_history where customer_id = 'C8' group by all") == [
-        ("delete", 1)
-    ]
+    assert platform.rows(
+        "select ended_by, count(*) from core.customer_history where customer_id = 'C8' group by all"
+    ) == [("delete", 1)]
 
 
 def test_a_file_with_a_key_that_cannot_be_read_deletes_nothing(tmp_path: Path, bucket: Bucket) -> None:
@@ -130,7 +132,10 @@ def test_a_file_with_a_key_that_cannot_be_read_deletes_nothing(tmp_path: Path, b
     platform.put("day_20240102000000.csv", b"customer_id,city\nC1,Rome\n ,Rome\nC3,Rome\n", "customer_days")
     platform.sync("customer_days")
     assert platform.rows("select count(*) from core.customer") == [(3,)]
-    assert platform.rows("select verdict from clean.customer_snapshots order by event_time") == [("stands",), ("incomplete",)]
+    assert platform.rows("select verdict from clean.customer_snapshots order by event_time") == [
+        ("stands",),
+        ("incomplete",),
+    ]
     with platform.warehouse.reading() as session:
         refused = quarantine.entries(session, Choice())
     quarantine.decide(platform.warehouse, refused, "dismiss", "a trailer, no customer")
