@@ -61,14 +61,14 @@ class History:
         stacked(
             "history_bulk",
             f"{self.stream.rows:,} events from nothing: {self._bulk['bulk / plain']} times a plain table",
-            {"log, current, ties": grouped(self._bulk["statements s"]), "plain table": {"create table as": plain}},
+            {"log, current, ties": grouped(self._bulk["statements s"])[0], "plain table": {"create table as": plain}},
             SECONDS,
         )
 
     def batch(self) -> None:
         bench = self.shallow()
         bench.forget()
-        bench.batches(6)
+        bench.batches(9)
         checkpoint = bench.checkpoint()
         found = bench.batch_results()
         commands = bench.by_command(3)
@@ -90,7 +90,7 @@ class History:
         stacked(
             "history_batch",
             f"{BATCH:,} events on {self.stream.rows:,}: {found['batch / floor']} times the floor",
-            {"batch": grouped(found["statements of the median batch s"]), "floor": {"floor": found["floor s"]}},
+            {"batch": grouped(found["statements of the median batch s"])[0], "floor": {"floor": found["floor s"]}},
             SECONDS,
         )
 
@@ -119,13 +119,12 @@ class History:
         ratio = round(deep["judged s"] / usual["judged s"], 2)
         report("history_deep", self.described() | {"deep / usual": ratio, "aim": 1, "deep": deep, "usual": usual})
         each = self.stream.rows // keys
+        name = "statements of the median batch s"
+        bars = grouped(usual[name], deep[name])
         stacked(
             "history_deep",
             f"{BATCH:,} events on {self.stream.rows:,}: with {each} a key {ratio} times as long as with {each // 10}",
-            {
-                f"{each // 10} a key": grouped(usual["statements of the median batch s"]),
-                f"{each} a key": grouped(deep["statements of the median batch s"]),
-            },
+            {f"{each // 10} a key": bars[0], f"{each} a key": bars[1]},
             SECONDS,
         )
 
@@ -248,11 +247,15 @@ class History:
         history_peers.plot(found, self.stream.rows)
 
 
-def grouped(statements: dict[str, float], most: int = 7) -> dict[str, float]:
-    """The longest statements by name, the rest as one."""
-    ranked = sorted(statements.items(), key=lambda kv: -kv[1])
-    rest = sum(seconds for _, seconds in ranked[most:])
-    return {name.replace("bench_log__", ""): seconds for name, seconds in ranked[:most]} | {"the rest": round(rest, 4)}
+def grouped(*runs: dict[str, float], most: int = 7) -> list[dict[str, float]]:
+    """Of each run the statements that take longest over all runs, and the rest as one."""
+    total = {name: sum(run.get(name, 0.0) for run in runs) for run in runs for name in run}
+    shown = sorted(total, key=lambda name: -total[name])[:most]
+    return [
+        {name.replace("bench_log__", ""): run.get(name, 0.0) for name in shown}
+        | {"the rest": sum(seconds for name, seconds in run.items() if name not in shown)}
+        for run in runs
+    ]
 
 
 def main() -> None:

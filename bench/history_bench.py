@@ -123,6 +123,10 @@ class Bench:
             "floor s": round(floor, 4),
             "floor, all s": [round(s, 4) for s in self.floors],
             "batch / floor": round(batch / floor, 2),
+            "batch / floor, by pairs": round(
+                statistics.median(r.judged / f for r, f in zip(self.runs, self.floors, strict=True)), 2
+            ),
+            "batch / floor, least of each": round(min(r.judged for r in self.runs) / min(self.floors), 2),
             "first statement to commit, with dbt between them, s": round(
                 statistics.median(r.span for r in self.runs), 4
             ),

@@ -49,6 +49,8 @@ def audit(session: Session, history: HistoryTable, log: LogTable | None = None, 
     Raises:
         AuditError: if a column is of no use: text that is no time, a flag that is neither yes nor no.
     """
+    if limit < 1:
+        raise AuditError(f"--limit {limit} would show nothing; it is 1 or more")
     rows = rows_of(session, history, log)
     keys, versions, _ = _counted(session, rows.history, rows.keys, "s")
     events, remarks = None, rows.remarks

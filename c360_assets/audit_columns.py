@@ -70,6 +70,7 @@ YES, NO = ("true", "t", "yes", "y", "1", "current"), ("false", "f", "no", "n", "
 # How a value of the type becomes UTC microseconds without zone; what is finer is cut. The names are DuckDB's, then
 # Snowflake's, and the text types tell the engines apart where nothing else does.
 _TEXT = "nullif(trim({0}), '')"
+_TO_UTC = "date_trunc('microsecond', cast(convert_timezone('UTC', {0}) as timestamp_ntz))"
 _INSTANT = {
     "date": "cast({0} as timestamp without time zone)",
     "timestamp": "{0}",
@@ -79,9 +80,9 @@ _INSTANT = {
     "timestamp with time zone": "timezone('UTC', {0})",
     "varchar": f"timezone('UTC', try_cast({_TEXT} as timestamptz))",
     "timestamp_ntz": "date_trunc('microsecond', {0})",
-    "timestamp_ltz": "date_trunc('microsecond', cast(convert_timezone('UTC', {0}) as timestamp_ntz))",
-    "timestamp_tz": "date_trunc('microsecond', cast(convert_timezone('UTC', {0}) as timestamp_ntz))",
-    "text": f"date_trunc('microsecond', cast(convert_timezone('UTC', try_cast({_TEXT} as timestamp_tz)) as timestamp_ntz))",
+    "timestamp_ltz": _TO_UTC,
+    "timestamp_tz": _TO_UTC,
+    "text": _TO_UTC.format(f"try_cast({_TEXT} as timestamp_tz)"),
 }
 _TIMES = _INSTANT.keys() - {"varchar", "text"}
 _SNOWFLAKE_TYPES = {"text", "number", "timestamp_ntz", "timestamp_ltz", "timestamp_tz"}

@@ -1,10 +1,8 @@
 """Audit, the statement: every fault of a history in one query, with exact counts and at most `limit` rows per code.
 
 Pure: text in, text out, in SQL that DuckDB and Snowflake both take. The steps are common table expressions, so that
-nothing is written and the reader needs no right but to read. Columns are those of `audit_columns.Rows`: k1.. the key,
-a1.. the attributes. Each distinct set of attributes of a key has a number, its `state`, and 0 is no state at all: the
-steps compare one number, however wide the table is, and values are fetched again for the few rows that are shown.
-Instants that are not there are OPEN, never null: a null is smaller than an instant in one place, greater in the next.
+nothing is written and the reader needs no right but to read. Here is what the log implies and how the history differs;
+what the history shows by itself is in audit_structure. Values are fetched again for the few rows that are shown.
 
 Each fault is told once, at its root: what follows from a fault that is told elsewhere (the end before a lost change,
 the version that a wrong order left unmatched) is not counted again.
@@ -13,38 +11,21 @@ the version that a wrong order left unmatched) is not counted again.
 from __future__ import annotations
 
 from c360_assets.audit_columns import OPEN, Rows
+from c360_assets.audit_structure import Key, fault, stated, structure, structure_faults
 
 # What stands in a row that is read, between the key and the values: see audit_causes.Found.
 FIELDS = ("i1", "i2", "i3", "i4", "n", "hint")
 
 
-class _Key:
-    """The key's columns in the forms that SQL wants them in."""
-
-    def __init__(self, count: int) -> None:
-        self.columns = [f"k{n}" for n in range(1, count + 1)]
-        self.is_whole = " and ".join(f"{k} is not null" for k in self.columns)
-
-    def of(self, table: str) -> str:
-        return ", ".join(f"{table}.{k}" for k in self.columns)
-
-    def same(self, one: str, other: str) -> str:
-        return " and ".join(f"{one}.{k} = {other}.{k}" for k in self.columns)
-
-    def same_or_null(self, one: str, other: str) -> str:
-        return " and ".join(f"{one}.{k} is not distinct from {other}.{k}" for k in self.columns)
-
-    def __str__(self) -> str:
-        return ", ".join(self.columns)
-
-
 def statement(rows: Rows, limit: int) -> str:
     """Rows of code, key, FIELDS, the old values, the new values, and how many the code has in all."""
-    key, attributes = _Key(rows.keys), [f"a{n}" for n in range(1, len(rows.attributes) + 1)]
-    steps = _stated(key, attributes, rows) | _structure(key)
+    key, attributes = Key(rows.keys), [f"a{n}" for n in range(1, len(rows.attributes) + 1)]
+    steps = stated(key, attributes, rows) | structure(key)
+    faults = structure_faults(key, has_log=bool(rows.log))
     if rows.log:
         steps |= _expected(key, rows.content) | _compared(key)
-    steps["faults"] = "\n  union all\n  ".join(_faults(key, has_log=bool(rows.log)))
+        faults += _log_faults(key)
+    steps["faults"] = "\n  union all\n  ".join(faults)
     steps |= _shown(key, attributes, limit)
     with_steps = ",\n\n".join(f"{name} as (\n  {text.strip()}\n)" for name, text in steps.items())
     values = [f"{side}.{a}" for side in ("told_old", "told_new") for a in attributes]
@@ -57,64 +38,7 @@ left join told as told_new on {key.same_or_null("told_new", "f")} and told_new.s
 order by f.code, f.place"""
 
 
-def _stated(key: _Key, attributes: list[str], rows: Rows) -> dict[str, str]:
-    listed = ", ".join(attributes)
-    both = f"select 0 as is_log, {key}, s, e, cur, del, null as p, null as r, {listed} from history_rows"
-    if rows.log:
-        both += (
-            f"\n    union all\n    select 1 as is_log, {key}, t as s, {OPEN} as e, null as cur, del, p, r, {listed} "
-            f"from log_rows where {key.is_whole} and t is not null"
-        )
-    steps = {"history_rows": rows.history} | ({"log_rows": rows.log} if rows.log else {})
-    return steps | {
-        "stated": f"""
-  select *,
-    case when is_log = 1 and del = 1 then 0 else dense_rank() over (partition by {key} order by {listed}) end as state
-  from (
-    {both}
-  ) as both_tables"""
-    }
-
-
-def _structure(key: _Key) -> dict[str, str]:
-    """The versions by themselves. `spans` are those that hold for some time, in order, each beside its neighbours."""
-    row = f"{key}, s, e, del, state"
-    by_key = f"over (partition by {key} order by nth"
-    before = f"{by_key} rows between unbounded preceding and 1 preceding)"
-    return {
-        "kept": f"""
-  select {row}, cur,
-    row_number() over (partition by {row} order by cur) as copy_nth,
-    count(*) over (partition by {row}) as copies
-  from stated
-  where is_log = 0 and {key.is_whole} and s is not null""",
-        "versions": f"""
-  select {row}, copies,
-    row_number() over (partition by {key} order by s, e, del, state) as nth,
-    sum(case when e = {OPEN} then copies else 0 end) over (partition by {key}) as open_rows
-  from kept
-  where copy_nth = 1""",
-        "spans": f"""
-  select *,
-    coalesce(max(e) {before}, s) as reach,
-    coalesce(max(case when e < {OPEN} then e end) {before}, s) as closed_reach,
-    lag(s) {by_key}) as before_s,
-    lag(e) {by_key}) as before_e,
-    lag(del) {by_key}) as before_del,
-    lag(state) {by_key}) as before_state
-  from versions
-  where e > s""",
-        "opened": f"""
-  select *,
-    row_number() over (partition by {key} order by nth) as from_first,
-    row_number() over (partition by {key} order by nth desc) as from_last
-  from versions
-  where e = {OPEN} and open_rows > 1""",
-        "touching": "select * from spans where before_e = s and before_del = del and before_state = state",
-    }
-
-
-def _expected(key: _Key, content: str) -> dict[str, str]:
+def _expected(key: Key, content: str) -> dict[str, str]:
     """The history that the log implies, as docs/history.md has it: distinct, in order, the last of an instant."""
     by_time = f"over (partition by {key} order by t)"
     return {
@@ -169,7 +93,7 @@ def _expected(key: _Key, content: str) -> dict[str, str]:
     }
 
 
-def _compared(key: _Key) -> dict[str, str]:
+def _compared(key: Key) -> dict[str, str]:
     """Expected versions beside those there are: by their start; else, of equal states, one for one in order."""
     by_state = f"over (partition by {key}, state"
     best = "case when e.state = a.state then 0 else 1 end, case when a.e = e.e then 0 else 1 end, a.holds desc, a.nth"
@@ -249,12 +173,16 @@ def _compared(key: _Key) -> dict[str, str]:
   from pairs as p
   left join pairs as n on {key.same("n", "p")} and n.s = p.then_t""",
         "lost": f"""
-  select u.*, coalesce(seen.last_s, u.s) as last_s
+  select u.*, coalesce(seen.last_s, u.s) as last_s,
+    case when rival.t is null then 0 else 1 end as is_tied
   from unmet as u
   inner join history_keys as h on {key.same("h", "u")}
   left join moved as m on {key.same("m", "u")} and m.expected_s = u.s
   left join ends as g on {key.same("g", "u")} and g.then_t = u.s and g.fault = 'reinsert_gap_lost'
   left join (select {key}, max(s) as last_s from actual group by {key}) as seen on {key.same("seen", "u")}
+  -- Of two events that tie, the history took the one that changes nothing.
+  left join events as rival
+    on {key.same("rival", "u")} and rival.t = u.s and rival.p is not distinct from u.p and rival.state = u.before_state
   where m.expected_s is null and g.s is null""",
         "surplus": f"""
   select u.*
@@ -276,7 +204,7 @@ def _compared(key: _Key) -> dict[str, str]:
     }
 
 
-def _shown(key: _Key, attributes: list[str], limit: int) -> dict[str, str]:
+def _shown(key: Key, attributes: list[str], limit: int) -> dict[str, str]:
     """The rows to be read, and the values of the states in them."""
     values = ", ".join(f"min(cast(v.{a} as varchar)) as {a}" for a in attributes)
     return {
@@ -298,55 +226,8 @@ def _shown(key: _Key, attributes: list[str], limit: int) -> dict[str, str]:
     }
 
 
-def _faults(key: _Key, *, has_log: bool) -> list[str]:
-    """One select per kind of fault. i1 and i2 are the instants that are told, the rest is for the sentence."""
-
-    def fault(
-        code: str, source: str, *instants: str, n: str = "0", hint: str = "''", old: str = "0", new: str = "x.state"
-    ) -> str:
-        shown = [*instants, *[OPEN] * (4 - len(instants))]
-        told = ", ".join(f"coalesce({instant}, {OPEN}) as i{number}" for number, instant in enumerate(shown, 1))
-        return (
-            f"select {code} as code, {key.of('x')}, {told}, {n} as n, {hint} as hint, {old} as old, {new} as new\n"
-            f"  from {source}"
-        )
-
-    told_gap = "" if not has_log else (
-        f" left join ends as g on {key.same('g', 'x')} and g.actual_e = x.s and g.fault = 'reinsert_gap_lost'"
-        " where g.s is null"
-    )  # fmt: skip
-    hides = f"(x.before_e < {OPEN} or x.open_rows = 1) and x.before_e > x.s"
-    faults = [
-        fault("'null_key'", f"stated as x where x.is_log = 0 and not ({key.is_whole})", "x.s", "x.e"),
-        fault("'null_start'", f"stated as x where x.is_log = 0 and {key.is_whole} and x.s is null", OPEN, "x.e"),
-        fault("'negative_version'", "versions as x where x.e < x.s", "x.s", "x.e"),
-        fault("'empty_version'", "versions as x where x.e = x.s", "x.s", "x.e"),
-        fault(
-            "'duplicate_version'", f"versions as x where x.copies > 1 and x.s < x.e and x.e < {OPEN}", "x.s", "x.e",
-            n="x.copies",
-        ),
-        fault(
-            "'two_open_versions'",
-            f"opened as x inner join opened as f on {key.same('f', 'x')} and f.from_first = 1 where x.from_last = 1",
-            "f.s", "x.s", n="x.open_rows", old="f.state",
-        ),
-        # That of two open versions is told there.
-        fault(
-            "'overlap'",
-            f"spans as x where x.closed_reach > x.s or (x.open_rows = 1 and x.reach = {OPEN} and x.e < {OPEN})",
-            "x.s", f"case when {hides} then x.before_e when x.closed_reach > x.s then x.closed_reach end", "x.e",
-            f"case when {hides} then x.before_s end", old="x.before_state",
-        ),
-        fault("'touching_versions_equal'", f"touching as x{told_gap}", "x.s", "x.e", "x.before_s"),
-        fault(
-            "'current_flag_disagrees'",
-            "kept as x cross join (select max(cur) as is_there from kept) as f where f.is_there is not null "
-            f"and x.del = 0 and (coalesce(x.cur, 0) = 1) <> (x.e = {OPEN})",
-            "x.s", "x.e", n="coalesce(x.cur, 0)",
-        ),
-    ]  # fmt: skip
-    if not has_log:
-        return [*faults, fault("'gap'", "spans as x where x.reach < x.s", "x.reach", "x.s", old="x.before_state")]
+def _log_faults(key: Key) -> list[str]:
+    """One select per kind of fault that only the log shows."""
     came = (
         "case when x.r = x.next_r then 'with next' when x.r > x.next_r then 'after next' "
         "when x.r = x.before_r then 'with before' when x.r < x.before_r then 'before it' "
@@ -364,29 +245,30 @@ def _faults(key: _Key, *, has_log: bool) -> list[str]:
         )
 
     return [
-        *faults,
-        fault("'unknown_key'", per_key("versions", "log_keys"), "x.s", n="x.n", new="0"),
-        fault("'missing_key'", per_key("expected", "history_keys"), "x.s", "x.e", n="x.n", new="0"),
+        fault(key, "'unknown_key'", per_key("versions", "log_keys"), "x.s", n="x.n", new="0"),
+        fault(key, "'missing_key'", per_key("expected", "history_keys"), "x.s", "x.e", n="x.n", new="0"),
         fault(
-            "'lost_event'", "lost as x cross join (select max(s) as until from versions) as h",
+            key, "case when x.is_tied = 1 then 'tie' else 'lost_event' end",
+            "lost as x cross join (select max(s) as until from versions) as h",
             "x.s", "x.next_t", "case when x.last_s > x.s then x.last_s end", "h.until",
             n="case when x.tied > 1 then 1 else 0 end + case when x.before_state = 0 then 2 else 0 end"
             " + case when x.next_del = 1 then 4 else 0 end",
             hint=came, old="x.before_state",
         ),
         fault(
-            "'wrong_start'", f"pairs as x {event_at('x.actual_s')} where x.actual_s <> x.s", "x.s", "x.actual_s", "w.t",
+            key, "'wrong_start'", f"pairs as x {event_at('x.actual_s')} where x.actual_s <> x.s",
+            "x.s", "x.actual_s", "w.t",
         ),
         fault(
-            "case when q.is_tied = 1 then 'tie' else 'wrong_values' end",
+            key, "case when q.is_tied = 1 then 'tie' else 'wrong_values' end",
             f"pairs as x {traced} where x.actual_state <> x.state", "x.s", "x.e", "q.seen_t", old="x.actual_state",
         ),
         fault(
-            "x.fault", "ends as x where x.fault is not null", "x.actual_s", "x.e", "x.actual_e", "x.then_t",
+            key, "x.fault", "ends as x where x.fault is not null", "x.actual_s", "x.e", "x.actual_e", "x.then_t",
             n="x.by_delete", old="x.state", new="coalesce(x.then_state, 0)",
         ),
         fault(
-            "case when w.tied > 1 and q.seen_t = x.s then 'tie' else 'surplus_version' end",
+            key, "case when w.tied > 1 and q.seen_t = x.s then 'tie' else 'surplus_version' end",
             f"surplus as x {traced} {event_at('x.s')}", "x.s", "x.e", "q.seen_t",
             hint="case when w.t is null then '' when w.del = 1 then 'delete' else 'no change' end",
         ),

@@ -270,24 +270,48 @@
   {%- set before = ['_id', 'is_stored', 'since', 'stored_version_from', 'stored_change_type'] -%}
   {%- set payload = (['state'] + entity.attributes) if entity.partial else carried -%}
   {%- set shown = (['_id', 'is_stored'] + entity.key + payload) | join(', ') -%}
+  {%- set instant = (entity.key + ['event_time']) | join(', ') -%}
   {%- set kept = (entity.key + ['event_time', 'op'] + before + ([] if state in payload else [state]) + payload) | join(', ') %}
   with {{ scd2_filled(entity, merged, before, 'event_time < since') if entity.partial }}
+  events as (
+    select {{ kept }}, position{{ ', content' if state != 'content' }}
+    from {{ 'stated' if entity.partial else merged }}
+  ),
+
+  -- Most instants have one event, and need no ranking.
+  crowded as (
+    select {{ instant }}
+    from events
+    group by {{ instant }}
+    having count(*) > 1
+  ),
+
   ranked as (
     select
-      {{ kept }},
-      lead(event_time) over (partition by {{ key }} order by {{ scd2_order() }}) as following_at
-    from {{ 'stated' if entity.partial else merged }}
+      events._id,
+      row_number() over (
+        partition by {{ 'events.' ~ (entity.key | join(', events.')) }}, events.event_time
+        order by events.position desc nulls last, events.op asc, events.content desc
+      ) as rank_in_instant
+    from events
+    inner join crowded on {{ agree('events', 'crowded', entity.key + ['event_time']) }}
+  ),
+
+  losers as (
+    select _id from ranked where rank_in_instant > 1
   ),
 
   neighbours as (
     select
-      *,
+      {{ 'events.' ~ kept | replace(', ', ', events.') }},
       lag(op) over (partition by {{ key }} order by event_time) as previous_op,
       lag({{ state }}) over (partition by {{ key }} order by event_time) as previous_state,
       lead(op) over (partition by {{ key }} order by event_time) as next_op,
-      lead({{ state }}) over (partition by {{ key }} order by event_time) as next_state
-    from ranked
-    where following_at is null or following_at > event_time
+      lead({{ state }}) over (partition by {{ key }} order by event_time) as next_state,
+      lead(event_time) over (partition by {{ key }} order by event_time) as following_at
+    from events
+    left join losers on events._id = losers._id
+    where losers._id is null
   ),
 
   starts as (
@@ -339,8 +363,8 @@
   select
     {{ shown }},
     null as version_from, event_time as next_at, false as is_version, null as change_type, null as ended_by
-  from ranked
-  where following_at = event_time
+  from events
+  where _id in (select losers._id from losers)
 {%- endmacro %}
 
 {#- The open version of each key touched, and whether it was the open one before. -#}
