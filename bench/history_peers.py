@@ -25,6 +25,7 @@ import duckdb
 
 from bench.history_bench import Bench, say
 from bench.history_dbt import SNAPSHOT, Run
+from bench.history_right import RIGHT, SHOWN, verdict
 from bench.history_stream import ATTRIBUTES
 from bench.parts import side_by_side
 from c360_assets.settings import PROJECT
@@ -32,7 +33,6 @@ from c360_assets.settings import PROJECT
 VENV = PROJECT / ".venv-peers"
 PACKAGES = ("sqlmesh==0.236.4", "dlt[duckdb]==1.31.0", "pyarrow==26.0.1")
 WARM, COMMANDS = 4, 2  # the first warm batch is not counted
-SHOWN = ", ".join(ATTRIBUTES)
 SETTINGS = {"checkpoint_threshold": "256MB", "preserve_insertion_order": "false"}  # as the platform's profile
 
 # The last row of each key in a batch.
@@ -41,24 +41,6 @@ select customer_id, {SHOWN}, op, content, event_time
 from bench.events
 where _batch = '{{batch}}'
 qualify row_number() over (partition by customer_id order by event_time desc, op, content desc) = 1
-"""
-
-# A history by windows over all events, in no way akin to the engine.
-RIGHT = f"""
-with told as (
-  select distinct customer_id, event_time, op, content, {SHOWN} from bench.events
-  where customer_id in (select customer_id from touched)
-), won as (
-  select * from told
-  qualify row_number() over (partition by customer_id, event_time order by op, content desc) = 1
-), turned as (
-  select * from won
-  window k as (partition by customer_id order by event_time)
-  qualify lag(content) over k is null or op <> lag(op) over k or content <> lag(content) over k
-), ended as (
-  select *, lead(event_time) over (partition by customer_id order by event_time) as valid_to from turned
-)
-select customer_id, {SHOWN}, event_time as valid_from, valid_to from ended where op = 'upsert'
 """
 
 # The MERGE that the earlier systems had: the current version is ended where it differs, the new one is added.
@@ -308,47 +290,6 @@ select customer_id::text, {", ".join(f"{c}::text" for c in ATTRIBUTES)}, op::tex
         }
         say(f"{tool}: {self.found[tool]}")
 
-    def judge(self) -> None:
-        """Beside each tool's times: the share of touched keys and of their rows that are wrong."""
-        compared = f"customer_id, {SHOWN}, valid_from, valid_to"
-        for tool, result in self.found.items():
-            with duckdb.connect() as connection:
-                connection.execute(f"create table own as select {compared} from '{self.folder}/{tool}.parquet'")
-                connection.execute(f"create table ideal as select {compared} from '{self.folder}/right.parquet'")
-                connection.execute(
-                    f"create table touched as select distinct customer_id from read_parquet({[str(b) for b in self.batches]})"
-                )
-                connection.execute("create table surplus as from own except all from ideal")
-                connection.execute("create table missing as from ideal except all from own")
-                for side in ("own", "ideal"):
-                    connection.execute(
-                        f"""
-                        create table {side}_states as
-                        select customer_id, list(({SHOWN}) order by valid_from, valid_to nulls last) as states
-                        from {side} group by 1
-                        """
-                    )
-                found = connection.execute(
-                    """
-                    select
-                        (select count(*) from touched),
-                        (select count(distinct customer_id) from (from surplus union all from missing)),
-                        (select count(*) from own_states full join ideal_states using (customer_id)
-                            where own_states.states is distinct from ideal_states.states),
-                        (select count(*) from surplus), (select count(*) from own),
-                        (select count(*) from missing), (select count(*) from ideal)
-                    """
-                ).fetchone()
-            assert found
-            touched, wrong, wrong_states, surplus, own, missing, ideal = found
-            result |= {
-                "keys touched": touched,
-                "wrong keys %": _percent(wrong, touched),
-                "wrong keys, times left out %": _percent(wrong_states, touched),
-                "wrong rows of those keys %": _percent(surplus, own),
-                "right rows that it lacks %": _percent(missing, ideal),
-            }
-
 
 def compare(bench: Bench, work: Path) -> dict[str, Any]:
     """Every tool's times and its share of wrong keys; the engine's as `c360`."""
@@ -357,7 +298,8 @@ def compare(bench: Bench, work: Path) -> dict[str, Any]:
     peers.ours()
     for measure in (peers.merge, peers.snapshot, peers.dlt, peers.sqlmesh):
         measure()
-    peers.judge()
+    for tool, result in peers.found.items():
+        result |= verdict(peers.folder / f"{tool}.parquet", peers.folder / "right.parquet", peers.batches)
     shutil.rmtree(peers.folder)
     ours = peers.found["c360"]
     for result in peers.found.values():
@@ -418,7 +360,3 @@ def _timed(command: list[str]) -> float:
     if done.returncode != 0:
         raise RuntimeError(done.stdout + done.stderr)
     return time.perf_counter() - before
-
-
-def _percent(part: int, whole: int) -> float:
-    return round(100 * part / whole, 2)

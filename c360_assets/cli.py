@@ -42,8 +42,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return commands.guarded(command, options, settings)
 
 
-def audit_arguments(audit: argparse.ArgumentParser) -> None:
-    """What `c360 audit` is told; columns of known tools are recognised, the others are named."""
+def _audit_arguments(audit: argparse.ArgumentParser) -> None:
+    audit.add_argument("--history", required=True, metavar="TABLE", help="schema.table with the versions")
+    audit.add_argument("--key", required=True, metavar="COLUMNS", help="what tells one thing from another: customer_id")
+    audit.add_argument("--log", metavar="TABLE", help="schema.table with the changes that the history was made of")
+    audit.add_argument("--database", type=Path, metavar="FILE", help="a DuckDB file, instead of the warehouse")
+    for name, text in (
+        ("valid-from", "column with the start of a version"),
+        ("valid-to", "column with its end"),
+        ("open-end", "the text that means open there, besides null: 9999-12-31"),
+        ("end-inclusive", "the unit in which the end is still part of the version: day, second, microsecond"),
+        ("is-current", "column that says whether a version is open"),
+        ("deleted", "column that says whether a version stands for a delete"),
+        ("attributes", "columns to compare; all that the history has, if not given"),
+        ("ignore", "columns to leave out"),
+        ("event-time", "of the log: column with the instant of a change"),
+        ("op", "of the log: column with the operation"),
+        ("delete-codes", "of the log: what means a delete there: D,delete"),
+        ("position", "of the log: column that orders changes of one instant"),
+        ("arrived", "of the log: column with the time at which a change became known"),
+        ("log-key", "of the log: its key columns, where they are called otherwise"),
+    ):
+        audit.add_argument(f"--{name}", metavar="X", help=text)
+    audit.add_argument("--limit", type=int, help="how many faults of each kind are shown (20)")
+    audit.add_argument("--format", choices=("table", "csv", "json"), default="table")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     sync.add_argument("--format", choices=("table", "csv", "json"), default="table", help="of the plan")
 
     def key_of(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("id", nargs="+", metavar="ID", help="the key; of several columns, one after another")
+        parser.add_argument("id", nargs="+", metavar="ID", help="the key; its columns one after another")
         parser.add_argument("--entity", default="customer", help="whose key it is (customer)")
         parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
 
@@ -87,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     audit = add(
         "audit", "audit", "Check any history table that somebody has, against a log of changes if there is one."
     )
-    audit_arguments(audit)
+    _audit_arguments(audit)
 
     entity = add("entity", "entity", "Write the models of an entity: current, history, ties, as-of functions, checks.")
     entity.add_argument("name", metavar="NAME")

@@ -18,21 +18,25 @@ from pathlib import Path
 from botocore.exceptions import BotoCoreError, ClientError
 from duckdb import Error as DuckDBError
 
+from c360_assets import audit as auditing
 from c360_assets import entities, history, local, output, plan
 from c360_assets import quarantine as register
-from c360_assets.cli import DONE, ERROR, USAGE, say
+from c360_assets.cli import BLOCKED, DONE, ERROR, USAGE, say
 from c360_assets.feeds import DeclarationError, Feed, find_feed, load_feeds
 from c360_assets.landing import LandingError
 from c360_assets.quarantine import Choice, QuarantineError
 from c360_assets.settings import PROJECT, ProjectError, Settings, SettingsError
-from c360_assets.warehouse import NotAQuery, NoWarehouse, Warehouse, WarehouseBusy, open_warehouse
+from c360_assets.warehouse import DuckDBWarehouse, NotAQuery, NoWarehouse, Warehouse, WarehouseBusy, open_warehouse
 
 
 class UsageError(ValueError):
     """An argument cannot be what it says; the text names it, its value and the remedy."""
 
 
-WRONG = (DeclarationError, SettingsError, QuarantineError, NotAQuery, entities.EntityError, plan.PlanError, UsageError)
+WRONG = (
+    DeclarationError, SettingsError, QuarantineError, NotAQuery, UsageError,
+    entities.EntityError, plan.PlanError, auditing.AuditError,
+)  # fmt: skip
 FAILED = (
     LandingError,
     ProjectError,
@@ -146,6 +150,17 @@ def explain(options: argparse.Namespace, settings: Settings) -> int:
         told = history.explain(session, entity, options.id)
     output.write(list(told[0]), [tuple(row.values()) for row in told], options.format)
     return DONE
+
+
+def audit(options: argparse.Namespace, settings: Settings) -> int:
+    """Exit code 2 where something is wrong, as of a check."""
+    warehouse = DuckDBWarehouse(options.database) if options.database else _warehouse(settings)
+    if options.database and not options.database.exists():
+        raise UsageError(f"--database: there is no file {options.database}")
+    with warehouse.reading() as session:
+        found = auditing.run(session, vars(options))
+    auditing.write(found, options.format)
+    return DONE if found.is_right else BLOCKED
 
 
 def entity(options: argparse.Namespace, settings: Settings) -> int:

@@ -2,7 +2,7 @@
 
 A round takes new keys and lays the same events in two orders and cuts, and rebuilds at the end. Rounds are of two kinds, in turn:
 - customers: one feed of upserts and deletes with ties, no-ops, nulls, positions, replayed batches, replaced objects;
-- mixed: a composite key that upserts, partial updates, snapshots with late older files and their guard, releases, and
+- mixed, asked at the end for what it believed on the way: a composite key that upserts, partial updates, snapshots with late older files and their guard, releases, and
   Debezium envelopes with truncates feed at once, with type 1 columns, replaced objects, and runs that die between models.
 Prints a line per round and the sum; ends with 1 at the first difference, which `--seed` repeats.
 """
@@ -22,7 +22,7 @@ from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
 from tests.engine import mixed
 from tests.engine.mixed import Laid, Mixed, keys_of, mixed_project, random_objects, without
-from tests.engine.streams import Stage, assert_equals_truth
+from tests.engine.streams import Stage, assert_equals_truth, expected
 from tests.engine.test_streams import MODELS, cut, events_of
 from tests.parts import Platform, dbt_build
 
@@ -60,10 +60,10 @@ def customers_round(seed: int, folder: Path) -> int:
     return agreed
 
 
-def mixed_round(seed: int, folder: Path, project: Path) -> int:
+def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) -> int:
     """The number of states that agreed with the oracle."""
     chance = random.Random(seed)
-    objects = random_objects(chance, keys_of(MIXED_KEYS), 12)
+    objects = random_objects(chance, keys_of(keys), 12)
     forerunners = {n: without(rows, chance) for n, (_, _, rows) in enumerate(objects) if chance.random() < 0.25}
     released = {n for n, (feed, _, _) in enumerate(objects) if feed == "probe_days" and chance.random() < 0.3}
     digests: list[Any] = []
@@ -75,9 +75,12 @@ def mixed_round(seed: int, folder: Path, project: Path) -> int:
             if chance.random() < 0.3:
                 stage.build()
                 assert_equals_truth(stage.platform, stage.truth(), mixed.PROBE, "probe")
+                stage.believe()
                 agreed += 1
-        stage.build()
+        stage.build(*mixed.CHECKED)
         assert_equals_truth(stage.platform, stage.truth(), mixed.PROBE, "probe")
+        for at, history in stage.believed:
+            assert expected(mixed.known(stage.platform, at)) == expected(history), f"as of {at}"
         digests.append(stage.platform.digest("probe"))
         agreed += 1
     stage.build("--full-refresh", *mixed.MODELS)

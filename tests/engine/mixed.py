@@ -52,7 +52,7 @@ _FEEDS = {
 
 
 def mixed_project(folder: Path, *, every_version: bool = False) -> Path:
-    """The project with the entity, made by its declaration alone."""
+    """A project with this entity and no other, made by its declaration alone."""
     feeds = _FEED
     for name, rest in _FEEDS.items():
         columns = ["payload"] if name == "probe_stream" else ["k1", "k2", *ATTRIBUTES, "happened", "pos", "op"]
@@ -62,6 +62,10 @@ def mixed_project(folder: Path, *, every_version: bool = False) -> Path:
             name=name, columns=declared, format="json" if name == "probe_stream" else "csv", rest=rest
         )
     project = project_with(folder, {"models/staging/probe.yml": feeds})
+    kept = ("groups.yml", "staging/probe.yml", "staging/ledger.yml", "clean/superseded_objects.sql")
+    for path in (project / "models").rglob("*"):
+        if path.is_file() and path.relative_to(project / "models").as_posix() not in kept:
+            path.unlink()
     declared = entities.Declaration("probe", PROBE.key, (("t1", "varchar"), ("t2", "date")), (("o1", "varchar"),))
     entities.write(declared, project)
     if every_version:

@@ -161,4 +161,4 @@ def assert_equals_truth(platform: Platform, truth: Truth, entity: Entity = CUSTO
         )
     log = platform.rows(f"select {', '.join(entity.key)}, event_time, op, content from core.{name}_log")
     told = [tuple(row[c] for c in (*entity.key, "event_time", "op", "content")) for row in truth.log]
-    assert sorted(log) == sorted(told)
+    assert sorted(log) == sorted(told), f"core.{name}_log holds other events than the oracle's"

@@ -1,7 +1,7 @@
 """Audit of others' histories: every fault is found with its cause and nothing else; dbt's own faults are named.
 
 Day 1 is 2024-01-01. A history is written as rows (key, city, start, end), a log as events (key, city or None for a
-delete, day); `rome` is the state that only differs from `oslo` by its city.
+delete, day).
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def test_faults_are_found_for_the_spoiled_keys_and_for_no_other(seed: int, house
     found = house.audit(limit=1_000)
     assert {f.key[0] for f in found.faults} == wrong
     assert len(wrong) > 50
-    assert len(found.counts) > 10
+    assert len(found.counts) > 8
     assert found.notes == []
 
 

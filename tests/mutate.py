@@ -1,0 +1,164 @@
+"""Each rule of the engine's SQL changed, one at a time, and the rounds of `tests.prove` held against it: does one fail?
+
+    python -m tests.mutate [--only TEXT]
+
+A mutant is a rule as it stands in a file of dbt/macros and what it becomes. Prints who was caught by what, and ends with 1
+if one survives, if a rule does not stand there any more, or if the engine as it is fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.engine.mixed import EVERY, Mixed, keys_of, mixed_project, random_objects
+from tests.engine.streams import assert_equals_truth
+from tests.parts import BuildFailed, forget_manifest
+from tests.prove import NO_S3, Platform, Settings, mixed_round, random
+
+KEYS = 120
+SEEDS = (3, 11, 27)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is changed of a rule; `where` is a file of dbt/macros."""
+
+    rule: str
+    where: str
+    old: str
+    new: str
+
+
+FOLD, WRITE, VIEWS, ABSENCES, AS_OF, DIALECT = (
+    "scd2_fold.sql", "scd2_write.sql", "scd2_views.sql", "absences.sql", "scd2_as_of.sql", "dialect.sql",
+)  # fmt: skip
+MUTANTS = [
+    Mutant("copies that were taken back do not count", FOLD, "where stream._retracted_by is null\n    and (", "where ("),
+    Mutant("the greatest position of the copies counts", FOLD, "max(position) as greatest_position", "min(position) as greatest_position"),
+    Mutant("a full copy makes nulls values", FOLD, "case when count(given) = count(*) then max(given) end as common_given", "max(given) as common_given"),
+    Mutant("what stands of a retracted event is merged anew", FOLD, " or retracted.content is not null{% endif %})", "{% endif %})"),
+    Mutant("the earliest change of a key bounds what is read", FOLD, "min(event_time) as since", "max(event_time) as since"),
+    Mutant("a row that ends at the earliest change is read", DIALECT, "where log.next_at is null or log.next_at >= touched.since\n    ) as reached", "where log.next_at is null or log.next_at > touched.since\n    ) as reached"),
+    Mutant("open rows are read", DIALECT, "where log.next_at is null or log.next_at >= touched.since\n    ) as reached", "where log.next_at >= touched.since\n    ) as reached"),
+    Mutant("a later copy may raise the position", FOLD, "else greatest(stored_position, incoming_position)", "else stored_position"),
+    Mutant("a copy with a position raises one without", FOLD, "or is_merged_anew or stored_position is null then incoming_position", "or is_merged_anew then incoming_position"),
+    Mutant("a copy without a position takes none away", FOLD, "when incoming_position is null then stored_position\n", ""),
+    Mutant("positions of copies that went do not stay", FOLD, "when not is_stored or is_merged_anew or stored_position is null then incoming_position", "when not is_stored or stored_position is null then incoming_position"),
+    Mutant("an event that nothing states any more goes", FOLD, "where retracted.content is null or both_sides.is_incoming", "where true"),
+    Mutant("a retracted event stands if a copy stands", FOLD, "where retracted.content is null or both_sides.is_incoming", "where retracted.content is null"),
+    Mutant("the row before keeps what it was filled with", FOLD, "when event_time < since or stored_given is null\n      or substr", "when stored_given is null\n      or substr"),
+    Mutant("filled values are not stated ones", FOLD, "or substr(stored_given, {{ entity.attributes.index(column) + 1 }}, 1) = '1' then", "or true then"),
+    Mutant("a full copy that comes later makes nulls values", FOLD, "when incoming_given is not null then stored_given\n", "else stored_given\n"),
+    Mutant("nothing is filled across a delete", FOLD, "count(case when op = 'delete' or given is null or", "count(case when given is null or"),
+    Mutant("nothing is filled across a full event", FOLD, "count(case when op = 'delete' or given is null or", "count(case when op = 'delete' or"),
+    Mutant("filling begins at the row before", FOLD, "or {{ is_base }} then 1 end)", "then 1 end)"),
+    Mutant("events are filled in their order: position", FOLD, "event_time asc, position asc nulls first, op desc, content asc", "event_time asc, position asc nulls last, op desc, content asc"),
+    Mutant("events are filled in their order: upsert before delete", FOLD, "position asc nulls first, op desc, content asc", "position asc nulls first, op asc, content asc"),
+    Mutant("events are filled in their order: content", FOLD, "op desc, content asc\n", "op desc, content desc\n"),
+    Mutant("of an instant the greatest position wins", FOLD, "order by events.position desc nulls last, events.op", "order by events.position asc nulls last, events.op"),
+    Mutant("no position comes before any", FOLD, "order by events.position desc nulls last, events.op", "order by events.position desc nulls first, events.op"),
+    Mutant("a delete beats upserts", FOLD, "events.op asc, events.content desc", "events.op desc, events.content desc"),
+    Mutant("the greatest content wins", FOLD, "events.op asc, events.content desc", "events.op asc, events.content asc"),
+    Mutant("losers take no part", FOLD, "where losers._id is null", "where true"),
+    Mutant("losers are hidden", FOLD, "  where _id in (select losers._id from losers)", "  where false"),
+    Mutant("a loser ends at its own instant", FOLD, "null as version_from, event_time as next_at, false", "null as version_from, null as next_at, false"),
+    Mutant("the first row read keeps its start", FOLD, "when previous_op is null and event_time < since then stored_version_from\n", ""),
+    Mutant("the first row read keeps its change type", FOLD, "when previous_op is null and event_time < since then stored_change_type\n", ""),
+    Mutant("a version begins after a delete", FOLD, "when previous_op is null or previous_op = 'delete' or previous_state <> {{ state }} then event_time", "when previous_op is null or previous_state <> {{ state }} then event_time"),
+    Mutant("a no-op opens no version", FOLD, "or previous_op = 'delete' or previous_state <> {{ state }} then event_time", "or previous_op = 'delete' or true then event_time"),
+    Mutant("what comes after a delete is an insert", FOLD, "when previous_op is null or previous_op = 'delete' then 'insert'", "when previous_op is null then 'insert'"),
+    Mutant("a delete ends by delete", FOLD, "when next_op = 'delete' then 'delete'\n", "when next_op = 'delete' then 'update'\n"),
+    Mutant("the last row of a version shows it", FOLD, "when next_state <> {{ state }} then 'update'\n      end as end_type", "else 'update'\n      end as end_type"),
+    Mutant("the latest start is the version's", FOLD, "max(start_at) over", "min(start_at) over"),
+    Mutant("a delete belongs to no version", FOLD, "case when op = 'upsert' then latest_start end as version_from", "latest_start as version_from"),
+    Mutant("what was open before is known", FOLD, "coalesce(merged.stored_is_version and merged.stored_next_at is null, false) as was_open", "folded.is_stored as was_open"),
+    Mutant("ties are made again where something came", FOLD, "select 1 from ({{ scd2_instants(entity, work) }}) as instants where", "select 1 from ({{ scd2_instants(entity, work) }}) as instants where false and"),
+    Mutant("only instants touched have their ties made again", FOLD, "    where exists (\n      select 1 from ({{ scd2_instants(entity, work) }}) as instants where {{ agree('merged', 'instants', instant) }}\n    )\n", ""),
+    Mutant("events that went leave the log", WRITE, "where incoming._id is null\n  ) as w", "where false\n  ) as w"),
+    Mutant("marks that changed are written", WRITE, "where folded.is_stored and (", "where false and ("),
+    Mutant("stored events are not added again", WRITE, "on incoming._id = folded._id\n    where not folded.is_stored\n", "on incoming._id = folded._id\n    where true\n"),
+    Mutant("a key without an open version leaves current", WRITE, "left join (select * from {{ work }}__open where was_open) as still", "left join {{ work }}__open as still"),
+    Mutant("new open versions come to current", WRITE, "where not folded.is_stored and folded.is_version and folded.next_at is null", "where false"),
+    Mutant("a version that opens again comes to current", WRITE, "where is_stored and not was_open) as w", "where false) as w"),
+    Mutant("an open version that moves is moved", WRITE, "where open.was_open{{", "where false{{"),
+    Mutant("ties of an instant are replaced", WRITE, "delete_matching(ties, '(' ~ scd2_instants(entity, work) ~ ')', entity.key + ['event_time']),", ""),
+    Mutant("a tie has one position", VIEWS, "partition by {{ instant }}, position order by op asc", "partition by {{ instant }} order by op asc"),
+    Mutant("the winner of a tie", VIEWS, "position order by op asc, content desc) as rank_in_tie", "position order by op asc, content asc) as rank_in_tie"),
+    Mutant("the current row is the open version", VIEWS, "from {{ log }}\nwhere is_version and next_at is null", "from {{ log }}\nwhere is_version"),
+    Mutant("the history has versions alone", VIEWS, "from {{ log }}\nwhere is_version\n", "from {{ log }}\nwhere op = 'upsert'\n"),
+    Mutant("type 1 in every version is the last one's", VIEWS, "order by version_from rows between unbounded preceding and unbounded following", "order by version_from rows between unbounded preceding and current row"),
+    Mutant("only what was there before is deleted", ABSENCES, "and seen.first_at < verdicts.event_time", ""),
+    Mutant("what is there is not deleted", ABSENCES, "in ('stands', 'released', 'truncate') and there.feed is null", "in ('stands', 'released', 'truncate')"),
+    Mutant("a truncate takes what comes at its instant too", ABSENCES, "    and verdicts.verdict <> 'truncate'\n", ""),
+    Mutant("a held file deletes nothing", ABSENCES, "where verdicts.verdict in ('stands', 'released', 'truncate')", "where verdicts.verdict in ('stands', 'released', 'truncate', 'held')"),
+    Mutant("an incomplete file deletes nothing", ABSENCES, "{%- if not is_complete -%}", "{%- if false -%}"),
+    Mutant("a file of an instant makes the whole incomplete", ABSENCES, "min(case when is_complete then 1 else 0 end) = 1 as is_complete", "max(case when is_complete then 1 else 0 end) = 1 as is_complete"),
+    Mutant("a release is final", ABSENCES, "'released' if is_released else 'held'", "'held'"),
+    Mutant("too many is more than the share", ABSENCES, "coalesce(count_missing, 0) > {{ guard }} * count_before", "coalesce(count_missing, 0) < {{ guard }} * count_before"),
+    Mutant("a held file is not what the next is judged against", ABSENCES, "{%- if judged.verdict in ('stands', 'released', 'truncate') %}{% do last.update", "{%- if true %}{% do last.update"),
+    Mutant("verdicts are made again from the earliest change", ABSENCES, "select feed, min(event_time) as since", "select feed, max(event_time) as since"),
+    Mutant("deletes that do not follow any more are taken back", ABSENCES, "and stood.event_time >= since.since and desired._feed is null", "and false"),
+    Mutant("a refused row with a readable key is there", ABSENCES, "select _feed as feed, event_time, {{ key }}\n  from ({{ stream }}) as stream\n  where _retracted_by is null", "select _feed as feed, event_time, {{ key }}\n  from ({{ stream }}) as stream\n  where _retracted_by is null and false"),
+    Mutant("what was taken back later was believed", AS_OF, "and (events._retracted_by is null or taken_back.came_at > {{ known_at }})", "and events._retracted_by is null"),
+    Mutant("what came later was not known", AS_OF, "where events.known_at <= {{ known_at }}", "where true"),
+]  # fmt: skip
+
+
+def caught_by(mutant: Mutant, folder: Path) -> str:
+    """What failed, or nothing."""
+    every = "every version" in mutant.rule
+    project = mixed_project(folder, every_version=every)
+    file = project / "macros" / mutant.where
+    text = file.read_text()
+    if mutant.old not in text:
+        raise LookupError(f"{mutant.where} does not say any more: {mutant.old!r}")
+    file.write_text(
+        text.replace(mutant.old, mutant.new, 1) if mutant.where != VIEWS else text.replace(mutant.old, mutant.new)
+    )
+    try:
+        for seed in SEEDS:
+            with tempfile.TemporaryDirectory(prefix="c360-mutant-") as home:
+                _every_version(seed, Path(home), project) if every else mixed_round(seed, Path(home), project, KEYS)
+    except BuildFailed as failure:
+        if not failure.failed:
+            raise  # the project could not even be read: that proves nothing
+        return f"the build: {str(failure).splitlines()[0][:100]}"
+    except AssertionError as difference:
+        return f"the oracle: {str(difference).splitlines()[0][:100]}"
+    finally:
+        forget_manifest(project)
+    return ""
+
+
+def _every_version(seed: int, home: Path, project: Path) -> None:
+    stage = Mixed(Platform(Settings.load({"C360_HOME": str(home)}), NO_S3, project=project), EVERY)
+    stage.lay(random_objects(random.Random(seed), keys_of(KEYS), 6))
+    stage.build()
+    assert_equals_truth(stage.platform, stage.truth(), EVERY, "probe")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutate", description=__doc__)
+    parser.add_argument("--only", default="", help="rules whose text contains this")
+    options = parser.parse_args()
+    chosen = [m for m in MUTANTS if options.only in m.rule]
+    with tempfile.TemporaryDirectory(prefix="c360-mutate-") as folder:
+        if wrong := caught_by(Mutant("as it is", FOLD, "{% macro", "{% macro"), Path(folder)):
+            print(f"the engine as it is fails: {wrong}")
+            return 1
+    survivors = []
+    for mutant in chosen:
+        with tempfile.TemporaryDirectory(prefix="c360-mutate-") as folder:
+            caught = caught_by(mutant, Path(folder))
+        print(f"{'caught' if caught else 'SURVIVED':9}{mutant.rule}: {caught or 'nothing failed'}", flush=True)
+        survivors += [] if caught else [mutant]
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} rules: a change of it is noticed")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
