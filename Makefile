@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test lint types prove chaos bench browser lock clean
+.PHONY: help install demo up test lint types prove mutate chaos bench browser lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
@@ -56,6 +56,9 @@ types: install
 prove: install ## random streams through the engine against the oracle for SECONDS (default 600)
 	$(BIN)/python -m tests.prove --seconds $(or $(SECONDS),600)
 
+mutate: install ## each rule of the engine's SQL changed, one at a time: does a round of the proof fail? (half an hour)
+	$(BIN)/python -m tests.mutate
+
 chaos: install ## kill -9 at many moments of loads and syncs (ROUNDS, default 30)
 	C360_CHAOS=1 $(BIN)/python -m pytest tests/platform/test_kill.py
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),30)
@@ -65,6 +68,7 @@ bench: install ## throughput, one late file, memory: ratios, plots in docs/bench
 	$(BIN)/python -m bench.throughput
 	$(BIN)/python -m bench.late_file
 	$(BIN)/python -m bench.memory
+	$(BIN)/python -m bench.history --part all
 
 browser: install ## Chromium for the browser tests (Debian)
 	apt-get install -y --no-install-recommends chromium chromium-driver
