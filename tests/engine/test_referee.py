@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from c360_assets import staging
+from c360_assets import entities, staging
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
 from tests.parts import Platform, project_with
@@ -38,52 +38,23 @@ sources:
               event_time: {{column: seq}}
               operation: {{column: op, upsert: [UPSERT], delete: [DELETE]}}
 """
-LOG = """
-models:
-  - name: referee_rows
-    config: {meta: {reads_feeds: referee}}
-  - name: referee_log
-    config:
-      meta:
-        entity: {name: referee, key: [case_id, k1, k2], tracked: [t1, t2, t3], type1: [o1, o2, o3]}
-  - name: referee_history
-    data_tests:
-      - one_open_version: {arguments: {entity: referee}}
-      - no_overlap: {arguments: {entity: referee}}
-      - no_empty_version: {arguments: {entity: referee}}
-      - gap_only_after_delete: {arguments: {entity: referee}}
-      - touching_versions_differ: {arguments: {entity: referee}}
-      - equals_rebuild: {arguments: {entity: referee, log: ref('referee_log')}}
-"""
 COLUMNS = ("case_id", "k1", "k2", *TRACKED, *TYPE1, "seq", "op")
-
-
-def entity_files(name: str) -> dict[str, str]:
-    """The models of one more entity: the customer's, with its name."""
-    from c360_assets.settings import PROJECT
-
-    models = PROJECT / "dbt" / "models"
-    names = ("clean/customer_rows", "clean/customer_events", "clean/customer_accepted", "core/customer_log",
-             "core/customer", "core/customer_history", "core/customer_ties")  # fmt: skip
-    return {
-        f"models/{n.replace('customer', name)}.sql": (models / f"{n}.sql").read_text().replace("customer", name)
-        for n in names
-    }
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     declared = ", ".join(f"{{name: {c}, data_type: varchar}}" for c in COLUMNS)
-    files = entity_files("referee") | {
-        "models/staging/referee.yml": FEED.format(columns=declared),
-        "models/core/referee.yml": LOG,
-    }
-    return project_with(tmp_path_factory.mktemp("referee"), files)
+    files = {"models/staging/referee.yml": FEED.format(columns=declared)}
+    made = project_with(tmp_path_factory.mktemp("referee"), files)
+    tracked, type1 = (tuple((c, "varchar") for c in columns) for columns in (TRACKED, TYPE1))
+    entities.write(entities.Declaration("referee", ("case_id", "k1", "k2"), tracked, type1), made)
+    return made
 
 
 def cases(shared: Path) -> Iterator[dict[str, Any]]:
-    for name in ("spark_autocdc_scd2", "databricks_docs_cdc"):
-        yield from json.loads((shared / "referee" / f"{name}.json").read_text())["cases"]
+    for name in ("spark_autocdc_scd2", "spark_autocdc_scd1", "databricks_docs_cdc"):
+        for case in json.loads((shared / "referee" / f"{name}.json").read_text())["cases"]:
+            yield case | {"id": f"{name}.{case['id']}"}
 
 
 def instant(seq: int | None) -> datetime | None:
@@ -167,7 +138,7 @@ def test_every_case_of_the_referees_holds(
 ) -> None:
     platform = Platform(Settings.load({"C360_HOME": str(tmp_path / "home")}), bucket, project=project)
     all_cases = [Case(case) for case in cases(shared)]
-    assert len(all_cases) == 47
+    assert len(all_cases) == 62
     last = max(len(case.batches) for case in all_cases)
     models = ("+referee_log", "+referee", "+referee_history", "+referee_ties")
     selection = ("--indirect-selection", "cautious", "--select", *models)

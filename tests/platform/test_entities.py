@@ -1,0 +1,91 @@
+"""Products beside customers, a third entity by its declaration alone, and a declaration that changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from c360_assets import entities
+from c360_assets.landing import Bucket
+from c360_assets.settings import Settings
+from tests.parts import BuildFailed, Platform, forget_manifest, project_with
+
+ITEMS = """
+sources:
+  - name: staging
+    schema: staging
+    tables:
+      - name: order_items
+        columns:
+          - {name: orderid, data_type: varchar}
+          - {name: line, data_type: varchar}
+          - {name: product_id, data_type: varchar}
+          - {name: price, data_type: varchar}
+          - {name: note, data_type: varchar}
+          - {name: changed_at, data_type: varchar}
+        config:
+          meta:
+            feed:
+              prefix: order_items/
+              formats: [csv]
+              required: [orderid, line]
+              entity: order_item
+              map: {order_id: orderid}
+              event_time: {column: changed_at, zone: Europe/Berlin}
+"""
+ITEM = entities.Declaration(
+    "order_item",
+    ("order_id", "line"),
+    entities.columns_of("product_id,price:decimal(18,4)"),
+    entities.columns_of("note"),
+)
+HEADER = "orderid,line,product_id,price,note,changed_at\n"
+
+
+def test_a_products_price_has_a_history(platform: Platform) -> None:
+    header = "product_id,product_name,category,price,currency,stock_quantity,updated_at\n"
+    platform.put(
+        "a.csv", (header + "P1,Cup,Home,2.50,EUR,9,2024-01-01\nP1,Cup,Home,2.5,EUR,4,2024-02-01\n").encode(), "products"
+    )
+    platform.put(
+        "b.csv", (header + "P1,Cup,Home,3,EUR,2,2024-03-01\nP1,Cup,Home,much,EUR,2,2024-04-01\n").encode(), "products"
+    )
+    platform.sync("products")
+    assert platform.rows("select cast(price as varchar), cast(valid_from as date)::varchar from core.product_history order by 2") == [
+        ("2.5000", "2024-01-01"), ("3.0000", "2024-03-01"),
+    ]  # fmt: skip
+    assert platform.rows("select reasons from clean.quarantine") == [('["bad_decimal:price"]',)]
+    assert platform.rows("select sum(received), sum(accepted), sum(quarantined) from clean.accounting") == [(4, 3, 1)]
+
+
+def test_an_entity_comes_by_its_declaration_alone_and_a_changed_one_by_a_rebuild(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    project = project_with(tmp_path, {"models/staging/order_items.yml": ITEMS})
+    entities.write(ITEM, project)
+    platform = Platform(Settings.load({"C360_HOME": str(tmp_path / "home")}), bucket, project=project)
+    rows = "O1,1,P1,5,a,2024-01-01 01:00\nO1,1,P1,5,b,2024-01-02 01:00\nO1,2,P2,7,,2024-01-01 01:00\nO1,,P2,7,,2024-01-01 01:00\n"
+    platform.put("a.csv", (HEADER + rows).encode(), "order_items")
+    platform.sync("order_items")
+    versions = "select order_id, line, cast(price as varchar), note, cast(valid_from as varchar) from core.order_item_history order by 1, 2, 5"
+    assert platform.rows(versions) == [
+        ("O1", "1", "5.0000", "b", "2024-01-01 00:00:00"), ("O1", "2", "7.0000", None, "2024-01-01 00:00:00"),
+    ]  # fmt: skip
+    assert platform.rows("select reasons from clean.quarantine") == [('["missing_key:line"]',)]
+    assert platform.rows("select received, accepted, quarantined from clean.accounting") == [(4, 3, 1)]
+
+    log = project / "models" / "core" / "order_item.yml"
+    log.write_text(
+        log.read_text()
+        .replace("tracked: [product_id, price]", "tracked: [product_id, price, note]")
+        .replace("type1: [note]", "")
+    )
+    forget_manifest(project)
+    with pytest.raises(
+        BuildFailed, match=r"note was type 1 varchar and becomes tracked varchar.*c360 sync --plan --rebuild"
+    ):
+        platform.build()
+    assert len(platform.rows(versions)) == 2
+    platform.build("--full-refresh")
+    assert [row[3] for row in platform.rows(versions)] == ["a", "b", None]
