@@ -364,3 +364,69 @@ def test_a_reader_that_has_seen_enough_is_no_error(home: Path, warehouse: Path) 
     command = f"{query} | head -1; echo ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", command], cwd=PROJECT, capture_output=True, text=True)
     assert (ended.stdout, ended.stderr) == ("range\n0\n", "")
+
+
+# --- history, audit, entities
+
+
+@pytest.fixture
+def histories(tmp_path: Path) -> Path:
+    """A DuckDB file of somebody else: a right history, one with an overlap, and the log of both."""
+    path = tmp_path / "theirs.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            """
+            create table log as select * from (values
+                ('C1', 'Rome', timestamp '2024-01-01'), ('C1', 'Oslo', timestamp '2024-03-01')) as t(id, city, at_time);
+            create table sound as select * from (values
+                ('C1', 'Rome', timestamp '2024-01-01', timestamp '2024-03-01'),
+                ('C1', 'Oslo', timestamp '2024-03-01', null)) as t(id, city, valid_from, valid_to);
+            create table broken as select * from (values
+                ('C1', 'Rome', timestamp '2024-01-01', timestamp '2024-04-01'),
+                ('C1', 'Oslo', timestamp '2024-03-01', null)) as t(id, city, valid_from, valid_to);
+            """
+        )
+    return path
+
+
+def test_an_audit_ends_with_0_where_nothing_is_wrong_and_with_2_where_something_is(run: Run, histories: Path) -> None:
+    asked = (
+        "audit",
+        "--database",
+        histories,
+        "--key",
+        "id",
+        "--log",
+        "main.log",
+        "--event-time",
+        "at_time",
+        "--format",
+        "json",
+    )
+    sound = run(*asked, "--history", "main.sound")
+    assert (sound.code, json.loads(sound.out)["counts"]) == (0, {})
+    broken = run(*asked, "--history", "main.broken")
+    assert broken.code == 2
+    assert json.loads(broken.out)["counts"].keys() & {"overlap", "wrong_end"}
+
+
+def test_an_audit_of_what_is_not_there_is_told(run: Run, histories: Path) -> None:
+    told = run("audit", "--database", histories, "--history", "main.nothing", "--key", "id")
+    assert told.code == 64 and "main.nothing" in told.err
+    told = run("audit", "--database", "no.duckdb", "--history", "main.sound", "--key", "id")
+    assert told.code == 64 and "there is no file no.duckdb" in told.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("customer", "C1", "--entity", "shop"), "entity 'shop' is not declared; there are: customer, product"),
+        (("customer", "C1", "C2"), "the key of customer is customer_id"),
+        (("customer", "C1", "--as-of", "soon"), "--as-of: 'soon' is no instant"),
+        (("explain", "C1", "--entity", "shop"), "entity 'shop' is not declared"),
+        (("entity", "Big Thing", "--key", "id", "--tracked", "a"), "'Big Thing' is no name"),
+    ],
+)
+def test_a_wrong_question_is_wrong_usage(run: Run, warehouse: Path, arguments: tuple[str, ...], named: str) -> None:
+    told = run(*arguments)
+    assert told.code == 64 and named in told.err and told.out == ""
