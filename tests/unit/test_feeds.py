@@ -125,7 +125,50 @@ WRONG: list[tuple[str, Any, tuple[str, ...]]] = [
     ("operation.delete", "D", ("operation", "delete", "no list")),
     ("operation.truncate", ["T"], ("operation", "truncate", "is not known")),
     ("prefx", "visits/", ("prefx", "is not known", "prefix")),
+    ("event_time.initial", "long ago", ("event_time: initial", "'long ago' is no instant")),
+    ("kind", "snapshot", ("event_time: column", "a snapshot has the instant of its file")),
+    ("guard", 0.5, ("guard", "is not known")),
 ]
+SNAPSHOT = {
+    "prefix": "days/",
+    "formats": ["csv"],
+    "entity": "visitor",
+    "kind": "snapshot",
+    "event_time": {"name": r"day_(\d{14})"},
+}
+ENVELOPE = {"prefix": "stream/", "formats": ["json"], "entity": "visitor", "kind": "events"}
+
+
+@pytest.mark.parametrize(
+    ("feed", "changes", "told"),
+    [
+        (SNAPSHOT, {"guard": 2}, ("guard: 2", "share from 0 to 1")),
+        (SNAPSHOT, {"event_time": {"zone": "UTC"}}, ("event_time", "give name or file_time")),
+        (SNAPSHOT, {"operation": {"delete": ["D"]}}, ("operation", "take it away")),
+        (ENVELOPE, {"kind": "upsert", "event_time": {"file_time": True}}, ("kind: 'upsert'", "say events")),
+        (ENVELOPE, {"formats": ["csv"]}, ("formats", "an envelope is json")),
+        (ENVELOPE, {"event_time": {"file_time": True}}, ("event_time: file_time", "stands in the envelope")),
+    ],
+)
+def test_a_snapshot_or_envelope_that_cannot_be_is_told(
+    tmp_path: Path, feed: dict[str, Any], changes: dict[str, Any], told: tuple[str, ...]
+) -> None:
+    columns = [{"name": "payload"}] if feed is ENVELOPE else [{"name": "visitor"}]
+
+    def table(**changed: Any) -> dict[str, Any]:
+        return {"name": "visits", "columns": columns, "config": {"meta": {"feed": feed | changed}}}
+
+    found = load(tmp_path, table())["visits"]
+    assert (found.kind, found.tombstones) == (feed["kind"], feed is ENVELOPE)
+    with pytest.raises(DeclarationError) as error:
+        load(tmp_path, table(**changes))
+    assert all(part in str(error.value) for part in told), error.value
+
+
+def test_a_full_load_without_times_has_the_initial_one() -> None:
+    time = EventTime(column="at", initial=datetime(1970, 1, 1), file_time=True)
+    assert time.of_object("LOAD00000001.csv", frozenset({"id"}), datetime(2026, 1, 1)) == datetime(1970, 1, 1)
+    assert time.of_object("20260101-101112123.csv", frozenset({"id", "at"}), datetime(2026, 1, 1)) is None
 
 
 @pytest.mark.parametrize(("path", "value", "told"), WRONG, ids=lambda v: str(v) if isinstance(v, str) else "")

@@ -421,6 +421,24 @@ def test_unknown_fields_keep_their_types_in_extra() -> None:
     assert (set(result.present), set(result.unknown)) == ({"customer_id"}, {"score", "tags", "x"})
 
 
+@pytest.mark.parametrize("block", [1, 3, 7, 65536])
+def test_a_null_is_a_record_where_tombstones_may_come_and_broken_where_not(block: int) -> None:
+    body = b'{"a":1}\nnull\n{"a":2}null\n[]nullx'
+    stream = Layout(("payload",), frozenset(), payload=True, tombstones=True)
+    rows, refused = _read(body, stream, block)
+    assert rows == [(1, '{"a":1}'), (2, "null"), (3, '{"a":2}'), (4, "null")]
+    assert [(r.row, r.raw) for r in refused] == [(5, "[]nullx")]
+    rows, refused = _read(body, PAYLOAD, block)
+    assert [text for _, text in rows] == ['{"a":1}', '{"a":2}'] and len(refused) == 2
+
+
+def _read(body: bytes, layout: Layout, block: int) -> tuple[list[tuple[int, str | None]], list[Refused]]:
+    chunks = list(read_object(io.BytesIO(body), "json", layout, block_bytes=block).chunks)
+    return [(n, v) for c in chunks for n, v in zip(c.rows, c.values[0], strict=True)], [
+        r for c in chunks for r in c.refused
+    ]
+
+
 def test_payload_is_the_exact_text_of_the_record() -> None:
     records = ['{"a" :1.0,\n "b":[ ]}', "{}", '{"é":"\\u00e9\\ud83d\\ude00"}']
     assert [row[1] for row in values(" ".join(records), PAYLOAD)] == records
