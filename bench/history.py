@@ -48,6 +48,13 @@ class History:
             self._bulk = self._shallow.bulk()
         return self._shallow
 
+    def leave(self) -> None:
+        """Gives back the memory and the disk of the history that was shared."""
+        if self._shallow is not None:
+            self._shallow.engine.close()
+            shutil.rmtree(self._shallow.engine.work)
+            self._shallow = None
+
     def described(self, **more: Any) -> dict[str, Any]:
         return {
             "rows": self.stream.rows, "keys": self.stream.keys, "rows of a batch": BATCH, "percent of events": SHARES,
@@ -269,7 +276,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--keys", type=int, default=1_000_000, help="a multiple of 10,000")
     parser.add_argument("--part", choices=[*PARTS, "all"], default="all")
-    parser.add_argument("--memory", default="12GB", help="DuckDB's memory limit, but for the part `memory`")
+    parser.add_argument("--memory", default="8GB", help="DuckDB's memory limit, but for the part `memory`")
     parser.add_argument("--events", type=Path, help="a folder in which events that were made are kept for the next run")
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="c360-bench-"))
@@ -277,6 +284,8 @@ def main() -> None:
         history = History(work, Stream(options.rows, options.keys), options.memory, options.events)
         for name in PARTS if options.part == "all" else [options.part]:
             say(f"== {name}")
+            if name in ("growth", "memory", "sync"):
+                history.leave()
             PARTS[name](history)
     finally:
         shutil.rmtree(work, ignore_errors=True)
