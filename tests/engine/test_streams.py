@@ -15,7 +15,7 @@ from tests.parts import Platform
 
 # What the stream goes through; the last build of each test is the whole project with its checks.
 MODELS = ("--exclude-resource-type", "test", "--select", "+customer", "+customer_ties", "+customer_history")
-KEYS = 1_000
+KEYS = 2_000
 
 
 def home(path: Path, bucket: Bucket) -> Platform:
@@ -35,7 +35,7 @@ def cut(events: list[Event], chance: random.Random, batches: int) -> list[list[l
     return [[part[n::objects] for n in range(objects)] for part in parts if (objects := chance.randint(1, 3))]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_any_order_and_batching_gives_what_the_oracle_says(seed: int, tmp_path: Path, bucket: Bucket) -> None:
     events = events_of(seed)
     digests = []
