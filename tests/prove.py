@@ -73,11 +73,11 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
         for _ in _arrivals(stage, objects, forerunners, released, chance):
             _die(stage, chance)
             if chance.random() < 0.3:
-                stage.build()
+                _build(stage, *mixed.MODELS)
                 assert_equals_truth(stage.platform, stage.truth(), mixed.PROBE, "probe")
                 stage.believe()
                 agreed += 1
-        stage.build(*mixed.CHECKED)
+        _build(stage, *mixed.CHECKED)
         assert_equals_truth(stage.platform, stage.truth(), mixed.PROBE, "probe")
         for at, history in stage.believed:
             assert expected(mixed.known(stage.platform, at)) == expected(history), f"as of {at}"
@@ -87,6 +87,30 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
     digests.append(stage.platform.digest("probe"))
     _same(digests)
     return agreed
+
+
+def _build(stage: Mixed, *arguments: str) -> None:
+    """Builds; a key whose history is another than before has to be among those that the run says it touched."""
+    before, batches = _shown(stage)
+    stage.build(*arguments)
+    after, _ = _shown(stage)
+    different = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    touched = {
+        row[:2] for row in stage.platform.rows("select k1, k2, batch from core.probe_changes") if row[2] not in batches
+    }
+    if not different <= touched:
+        raise AssertionError(f"changed, and not among the changes of the run: {sorted(different - touched)[:5]}")
+
+
+def _shown(stage: Mixed) -> tuple[dict[Any, list[Any]], set[str]]:
+    """The history by key, and the batches that have changed something so far."""
+    there = "select 1 from information_schema.tables where table_schema = 'core' and table_name = 'probe_changes'"
+    history: dict[Any, list[Any]] = {}
+    if not stage.platform.rows(there):
+        return history, set()
+    for row in stage.platform.rows("select * from core.probe_history order by all"):
+        history.setdefault(row[:2], []).append(row[2:])
+    return history, {batch for (batch,) in stage.platform.rows("select distinct batch from core.probe_changes")}
 
 
 def _arrivals(

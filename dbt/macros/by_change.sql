@@ -1,28 +1,33 @@
 {#-
-  Materialization `by_change`: an aggregate that is refreshed where what it is made of changed, and nowhere else.
+  Materialization `by_change`: a table that is refreshed where what it is made of changed, and nowhere else.
 
-  config: `grain`, the columns that a row of it stands for; `upstream`, the model of materialization `latest` whose log says
-  what changed. The model's SQL takes the rows for which `{{ is_touched('alias') }}` holds. No look-back window: a row that
-  left takes its old grain with it, because the log still has it.
+  config:
+    grain     the columns that a row of it stands for; nulls are values
+    upstream  the models, one or a list, whose runs say what changed: of materialization `scd2`, `latest` or `by_change`
+    touched   the model that says which grains a run of an upstream touches: the grain's columns and `batch`, with several
+              upstreams also `upstream`, the name of one. Without it the upstream's log itself (`latest`) or its changes
+    carries   further columns by which what is made of this table has to be refreshed, if anything is
+
+  The model's SQL takes the rows for which `{{ is_touched('alias') }}` holds. No look-back window: what a row was before and what
+  it is now are both in the changes of its upstream. A table with `carries` has a companion `<model>_changes`: the grain and
+  the carried columns of every row that a run took away or brought, and `batch`.
 -#}
 {% materialization by_change, default %}
   {%- set target_relation = this.incorporate(type='table') -%}
   {%- set grain = config.require('grain') -%}
-  {%- set upstream = config.require('upstream') -%}
+  {%- set carries = config.get('carries') -%}
   {%- set work = this.identifier ~ '__rows' -%}
+  {%- set changes = api.Relation.create(database=this.database, schema=this.schema, identifier=this.identifier ~ '_changes', type='table') -%}
 
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {%- do ensure_consumed_batches(this) -%}
   {%- set existing = load_cached_relation(this) -%}
-  {%- set is_new = existing is none or should_full_refresh() -%}
+  {%- set is_new = existing is none or should_full_refresh() or (carries is not none and load_cached_relation(changes) is none) -%}
   {%- if is_new %}{% do forget_batches(this) %}{% endif -%}
-  {%- set count_batches = take_new_batches(this, consumed_upstream(upstream)) -%}
+  {%- set count_batches = take_new_batches(this, upstream_batches(config.require('upstream'))) -%}
 
   {%- if count_batches > 0 or is_new -%}
-    {%- do work_table(this.identifier ~ '__touched', "
-      select distinct " ~ grain | join(', ') ~ " from " ~ relation_of(upstream) ~ "
-      where _batch in (select batch from " ~ this.identifier ~ "__batches)
-        or _ended_batch in (select batch from " ~ this.identifier ~ "__batches)") -%}
+    {%- do work_table(this.identifier ~ '__touched', touched_grains(this.identifier, grain)) -%}
     {%- do work_table(work, sql) -%}
   {%- endif -%}
   {%- if is_new -%}
@@ -30,35 +35,90 @@
     {%- call statement('create', auto_begin=False) %}
       create or replace table {{ this }} as select * from {{ work }} where false
     {% endcall -%}
+    {%- if carries is not none -%}
+      {%- call statement('create_changes', auto_begin=False) %}
+        create or replace table {{ changes }} as
+        select {{ (grain + carries) | join(', ') }}, cast('' as varchar) as batch from {{ work }} where false
+      {% endcall -%}
+    {%- endif -%}
   {%- endif -%}
 
   {%- if count_batches > 0 -%}
-    {%- do in_one_transaction([
-      delete_matching(this, this.identifier ~ '__touched', grain),
-      "insert into " ~ this ~ " select * from " ~ work,
-      mark_batches(this),
-    ]) -%}
+    {%- set dml = [] -%}
+    {%- if carries is not none %}{% do dml.append(changes_of_rows(changes, grain + carries, work)) %}{% endif -%}
+    {%- do dml.append(
+      "delete from " ~ this ~ " using " ~ this.identifier ~ "__touched as w where " ~ same_values(this.identifier, 'w', grain)) -%}
+    {%- do dml.append("insert into " ~ this ~ " select * from " ~ work) -%}
+    {%- do dml.append(mark_batches(this)) -%}
+    {%- do in_one_transaction(dml) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}
 
   {{ run_hooks(post_hooks, inside_transaction=False) }}
   {%- do persist_docs(target_relation, model) -%}
-  {{ return({'relations': [target_relation]}) }}
+  {{ return({'relations': [target_relation] + ([changes] if carries is not none else [])}) }}
 {% endmaterialization %}
+
+{#- Of each upstream the batches it has consumed; of several, with its name before them. -#}
+{% macro upstream_batches(upstream) -%}
+  {%- if upstream is string -%}
+    {{ consumed_upstream(upstream) }}
+  {%- else -%}
+    {%- for name in upstream %}
+    select '{{ name }}:' || batch as batch from ({{ consumed_upstream(name) }}) as consumed
+    {{- ' union all' if not loop.last }}
+    {%- endfor -%}
+  {%- endif -%}
+{%- endmacro %}
+
+{#- The grains that the new batches touch. -#}
+{% macro touched_grains(table, grain) -%}
+  {%- set upstream = config.require('upstream') -%}
+  {%- set new = "(select batch from " ~ table ~ "__batches)" -%}
+  {%- if config.get('touched') -%}
+    {%- set source = relation_of(config.get('touched')) -%}
+    {%- set batch = 'batch' if upstream is string else "upstream || ':' || batch" -%}
+    select distinct {{ grain | join(', ') }} from {{ source }} where {{ batch }} in {{ new }}
+  {%- elif node_of(upstream).config.materialized == 'latest' -%}
+    select distinct {{ grain | join(', ') }} from {{ relation_of(upstream) }}
+    where _batch in {{ new }} or _ended_batch in {{ new }}
+  {%- else -%}
+    {%- set entity = node_of(upstream).config.meta.get('entity') -%}
+    select distinct {{ grain | join(', ') }}
+    from {{ relation_of((entity.name if entity else upstream) ~ '_changes') }} where batch in {{ new }}
+  {%- endif -%}
+{%- endmacro %}
+
+{#- What the rows were that go, and what those are that come. -#}
+{% macro changes_of_rows(changes, columns, work) -%}
+  insert into {{ changes }}
+  select {{ columns | join(', ') }}, newest.batch
+  from (
+    select {{ 'target.' ~ (columns | join(', target.')) }}
+    from {{ this }} as target
+    inner join {{ this.identifier }}__touched as touched on {{ same_values('target', 'touched', config.require('grain')) }}
+    union
+    select {{ columns | join(', ') }} from {{ work }}
+  ) as changed
+  cross join (select max(batch) as batch from {{ this.identifier }}__batches) as newest
+{%- endmacro %}
 
 {#- Inside a `by_change` model: does the row of `alias` belong to a grain that changed? -#}
 {% macro is_touched(alias) -%}
-  exists (select 1 from {{ this.identifier }}__touched as touched where {{ agree(alias, 'touched', config.require('grain')) }})
+  exists (select 1 from {{ this.identifier }}__touched as touched where {{ same_values(alias, 'touched', config.require('grain')) }})
 {%- endmacro %}
 
-{#- The relation of a model that this one depends on, by its name. -#}
-{% macro relation_of(name) %}
+{#- A model that this one depends on, by its name, and its relation. -#}
+{% macro node_of(name) %}
   {%- for id in model.depends_on.nodes if id.startswith('model.') and graph.nodes[id].name == name -%}
-    {%- set node = graph.nodes[id] -%}
-    {%- do return(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)) -%}
+    {%- do return(graph.nodes[id]) -%}
   {%- endfor -%}
   {%- do exceptions.raise_compiler_error(model.name ~ ' names ' ~ name ~ ' as its upstream, and does not read it') -%}
+{% endmacro %}
+{% macro relation_of(name) %}
+  {%- set node = node_of(name) -%}
+  {%- do return(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)) -%}
 {% endmacro %}
 
 {#- The batches that a model this one depends on has consumed. -#}

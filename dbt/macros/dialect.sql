@@ -239,24 +239,26 @@
   DuckDB reads a wide column of a whole table if a join filters it: so narrow columns find the rows, and their addresses
   fetch the rest, which takes a third of the time.
 -#}
-{% macro rows_that_reach(log, touched, key, columns) %}
-  {{- return(adapter.dispatch('rows_that_reach', 'c360')(log, touched, key, columns)) -}}
+{% macro rows_that_reach(log, touched, key, columns, since) %}
+  {{- return(adapter.dispatch('rows_that_reach', 'c360')(log, touched, key, columns, since)) -}}
 {% endmacro %}
-{% macro duckdb__rows_that_reach(log, touched, key, columns) %}
+{% macro duckdb__rows_that_reach(log, touched, key, columns, since) %}
     select {{ 'log.' ~ (columns | join(', log.')) }}, reached.since, reached._address
     from {{ log }} as log
     inner join (
       select log.rowid as _address, touched.since
       from {{ log }} as log
       inner join {{ touched }} as touched on {{ agree('log', 'touched', key) }}
-      where log.next_at is null or log.next_at >= touched.since
+      where (log.next_at is null or log.next_at >= touched.since)
+        and (log.next_at is null or log.next_at >= {{ since }})
     ) as reached on log.rowid = reached._address
 {% endmacro %}
-{% macro snowflake__rows_that_reach(log, touched, key, columns) %}
+{% macro snowflake__rows_that_reach(log, touched, key, columns, since) %}
     select {{ 'log.' ~ (columns | join(', log.')) }}, touched.since, cast(null as bigint) as _address
     from {{ log }} as log
     inner join {{ touched }} as touched on {{ agree('log', 'touched', key) }}
-    where log.next_at is null or log.next_at >= touched.since
+    where (log.next_at is null or log.next_at >= touched.since)
+      and (log.next_at is null or log.next_at >= {{ since }})
 {% endmacro %}
 
 {#- The row of a table from which a work table's row was read. -#}
@@ -274,6 +276,11 @@
 {#- Two rows agree on the columns, none of which is ever null. -#}
 {% macro agree(left, right, columns) -%}
   {% for c in columns %}{{ left }}.{{ c }} = {{ right }}.{{ c }}{{ ' and ' if not loop.last }}{% endfor %}
+{%- endmacro %}
+
+{#- The same where columns may be null, which is a value like any other. -#}
+{% macro same_values(left, right, columns) -%}
+  {% for c in columns %}{{ left }}.{{ c }} is not distinct from {{ right }}.{{ c }}{{ ' and ' if not loop.last }}{% endfor %}
 {%- endmacro %}
 
 {#- Of a work table, the rows that agree with another's. -#}

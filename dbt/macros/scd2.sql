@@ -18,21 +18,23 @@
   A batch reads, per touched key, only the rows that are open or reach to its earliest change: the predecessor and all
   that follow. They carry the marks over from before, so what lies earlier is never read.
 
-  Work tables are made first (scd2_fold), then all DML is one transaction (scd2_write). Companions: `<entity>` and `<entity>_ties`.
+  Work tables are made first (scd2_fold), then all DML is one transaction (scd2_write). Companions: `<entity>`, `<entity>_ties`,
+  and `<entity>_changes`: which keys each run touched, so that what is made of them is refreshed for these alone.
 -#}
 {% materialization scd2, default %}
   {%- set entity = entity_of(model) -%}
   {%- set log = this.incorporate(type='table') -%}
   {%- set current = api.Relation.create(database=this.database, schema=this.schema, identifier=entity.name, type='table') -%}
   {%- set ties = api.Relation.create(database=this.database, schema=this.schema, identifier=entity.name ~ '_ties', type='table') -%}
+  {%- set changes = api.Relation.create(database=this.database, schema=this.schema, identifier=entity.name ~ '_changes', type='table') -%}
 
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {%- do ensure_consumed_batches(this) -%}
-  {#- All three, or none: a process may have died between making the one and the other. -#}
+  {#- All, or none: a process may have died between making the one and the other. -#}
   {%- if should_full_refresh() or load_cached_relation(this) is none
-    or load_cached_relation(current) is none or load_cached_relation(ties) is none -%}
+    or load_cached_relation(current) is none or load_cached_relation(ties) is none or load_cached_relation(changes) is none -%}
     {%- do forget_batches(this) -%}
-    {%- do scd2_make_tables(entity, log, current, ties, sql) -%}
+    {%- do scd2_make_tables(entity, log, current, ties, changes, sql) -%}
     {%- do keep_declaration(log, entity) -%}
   {%- else -%}
     {%- do scd2_same_declaration(entity, log) -%}
@@ -41,14 +43,14 @@
   {%- if take_new_batches(this, scd2_batches(sql)) > 0 -%}
     {%- do begin_reading() -%}
     {%- set retracting = scd2_fold_batches(entity, log, sql) -%}
-    {%- do in_one_transaction(scd2_write(entity, log, current, ties, retracting)) -%}
+    {%- do in_one_transaction(scd2_write(entity, log, current, ties, changes, retracting)) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}
 
   {{ run_hooks(post_hooks, inside_transaction=False) }}
   {%- do persist_docs(log, model) -%}
-  {{ return({'relations': [log, current, ties]}) }}
+  {{ return({'relations': [log, current, ties, changes]}) }}
 {% endmaterialization %}
 
 {#- The batches in the stream: those that bring rows and those that take some back. -#}
@@ -78,8 +80,8 @@
 {% endmacro %}
 
 {#- Empty tables of the right shape. -#}
-{% macro scd2_make_tables(entity, log, current, ties, stream) %}
-  {%- for relation in [log, current, ties] -%}
+{% macro scd2_make_tables(entity, log, current, ties, changes, stream) %}
+  {%- for relation in [log, current, ties, changes] -%}
     {%- set existing = load_cached_relation(relation) -%}
     {%- if existing is not none %}{% do adapter.drop_relation(existing) %}{% endif -%}
   {%- endfor -%}
@@ -105,6 +107,10 @@
     create or replace table {{ ties }} as
     select {{ entity.key | join(', ') }}, event_time, content as winner, content as losers, change_type as rule
     from {{ log }} where false
+  {% endcall -%}
+  {%- call statement('make_changes', auto_begin=False) %}
+    create or replace table {{ changes }} as
+    select {{ entity.key | join(', ') }}, event_time as since, _batch as batch from {{ log }} where false
   {% endcall -%}
 {% endmacro %}
 

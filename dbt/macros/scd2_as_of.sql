@@ -47,25 +47,9 @@
 
 {#- The history as it was believed at `known_at`, an expression. -#}
 {% macro scd2_history_as_of(entity, events, known_at) %}
-  {%- set shown = entity.key + entity.attributes %}
-  select
-    {%- for column in shown %}
-    {%- if column in entity.type1 and entity.type1_every_version %}
-    last_value({{ column }}) over (
-      partition by {{ entity.key | join(', ') }} order by version_from rows between unbounded preceding and unbounded following
-    ) as {{ column }},
-    {%- else %}
-    {{ column }},
-    {%- endif %}
-    {%- endfor %}
-    version_from as valid_from,
-    next_at as valid_to,
-    next_at is null as is_current,
-    change_type,
-    ended_by
-  from ({{ scd2_folded(entity, '(' ~ scd2_known(entity, events, known_at) ~ ') as known', entity.attributes) }}) as folded
-  where is_version
-{% endmacro %}
+  {%- set known = '(' ~ scd2_known(entity, events, known_at) ~ ') as known' -%}
+  {{ scd2_versions(entity, '(' ~ scd2_folded(entity, known, entity.attributes) ~ ') as folded') }}
+{%- endmacro %}
 
 {#-
   Post-hook of the history: the table functions `<entity>_history_as_of(known_at)` and `<entity>_as_of(valid_at, known_at)`.

@@ -17,7 +17,7 @@
     {%- call statement('settled', auto_begin=False) %}insert into {{ work }}__incoming select * from {{ work }}__settled{% endcall -%}
   {%- endif -%}
   {%- do work_table(work ~ '__touched', scd2_touched(entity, work)) -%}
-  {%- do work_table(work ~ '__stored', scd2_stored(entity, work, log)) -%}
+  {%- do work_table(work ~ '__stored', scd2_stored(entity, work, log, scd2_earliest(work))) -%}
   {%- do work_table(work ~ '__merged', scd2_merged(entity, work)) -%}
   {%- do work_table(work ~ '__folded', scd2_folded(entity, work ~ '__merged')) -%}
   {%- do work_table(work ~ '__open', scd2_open(entity, work)) -%}
@@ -126,18 +126,24 @@
   group by {{ key }}
 {%- endmacro %}
 
+{#- A literal: the earliest change of all. A constant bound keeps the keys of rows that ended before from being read at all. -#}
+{% macro scd2_earliest(work) -%}
+  {%- set found = run_query('select cast(min(since) as varchar) as since from ' ~ work ~ '__touched').rows[0][0] -%}
+  cast({{ "'" ~ found ~ "'" if found is not none else 'null' }} as {{ timestamp_type() }})
+{%- endmacro %}
+
 {#-
   Of the log: the predecessor of each key's earliest change and everything after; narrow columns only, unless values
   are filled from one row to the next.
 -#}
-{% macro scd2_stored(entity, work, log) -%}
+{% macro scd2_stored(entity, work, log, since) -%}
   {%- set columns = scd2_identity(entity) + ['position', 'known_at'] + scd2_moving(entity) + scd2_marks()
     + (['state'] if scd2_keeps_state(entity) and not entity.partial else []) -%}
   select
     -{{ row_number_of_any() }} as _id,
     found.*
   from (
-    {{- rows_that_reach(log, work ~ '__touched', entity.key, columns) }}
+    {{- rows_that_reach(log, work ~ '__touched', entity.key, columns, since) }}
   ) as found
 {%- endmacro %}
 

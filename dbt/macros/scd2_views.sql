@@ -10,12 +10,13 @@ from {{ log }}
 where is_version and next_at is null
 {%- endmacro %}
 
+{% macro scd2_history(entity_name, log) %}{{ scd2_versions(c360.entity(entity_name), log) }}{% endmacro %}
+
 {#-
-  One row per key and version. Type 1 columns are the version's own, or in every version those of the key's last upsert,
-  as the entity declares.
+  One row per key and version, of a log or of a fold. Type 1 columns are the version's own, or in every version those of
+  the key's last upsert, as the entity declares.
 -#}
-{% macro scd2_history(entity_name, log) %}
-  {%- set entity = c360.entity(entity_name) -%}
+{% macro scd2_versions(entity, log) %}
 select
   {%- for column in entity.key + entity.attributes %}
   {%- if column in entity.type1 and entity.type1_every_version %}
@@ -99,4 +100,15 @@ select
 from peers
 where count_peers > 1
 group by {{ instant }}, position
+{%- endmacro %}
+
+{#- The keys of which an event came or went, with the batch of the run. What one run makes of several batches is one change. -#}
+{% macro scd2_changes(entity_name, log) %}
+  {%- set key = c360.entity(entity_name).key | join(', ') -%}
+select
+  {{ key }},
+  min(event_time) as since,
+  _batch as batch
+from {{ log }}
+group by {{ key }}, _batch
 {%- endmacro %}

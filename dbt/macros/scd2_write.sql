@@ -1,5 +1,5 @@
 {#- What the fold of a batch comes to in the tables: the statements of the one transaction. -#}
-{% macro scd2_write(entity, log, current, ties, retracting) %}
+{% macro scd2_write(entity, log, current, ties, changes, retracting) %}
   {%- set work = log.identifier -%}
   {%- set identity = scd2_identity(entity) -%}
   {%- set same_row = same_row(log.identifier, 'w', identity) -%}
@@ -60,6 +60,8 @@
   {%- do statements.extend([
     delete_matching(ties, '(' ~ scd2_instants(entity, work) ~ ')', entity.key + ['event_time']),
     'insert into ' ~ ties ~ ' select * from ' ~ work ~ '__ties',
+    'insert into ' ~ changes ~ ' select touched.*, newest.batch from ' ~ work ~ '__touched as touched cross join ('
+    ~ 'select max(batch) as batch from ' ~ work ~ '__batches) as newest',
     mark_batches(log),
   ]) -%}
   {%- do return(statements) -%}

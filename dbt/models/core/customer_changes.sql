@@ -1,0 +1,3 @@
+{{ config(materialized='companion') }}
+
+{{ scd2_changes('customer', ref('customer_log')) }}

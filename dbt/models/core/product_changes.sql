@@ -1,0 +1,3 @@
+{{ config(materialized='companion') }}
+
+{{ scd2_changes('product', ref('product_log')) }}
