@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,16 @@ def running_s3(home: Path) -> str | None:
 
 def landing_bucket(settings: Settings) -> Bucket:
     """The bucket of the settings, over dagster-aws; on the embedded S3 of this home where no endpoint is set."""
-    if settings.s3_endpoint:
-        s3 = S3Resource(endpoint_url=settings.s3_endpoint, max_attempts=5)
-    else:
-        # It checks no secret, but boto3 sends nothing without one.
-        s3 = S3Resource(endpoint_url=s3_endpoint(settings.home), max_attempts=5, region_name="us-east-1", **EMBEDDED)
-    return Bucket(s3.get_client(), settings.bucket, settings.prefix)
+    endpoint = settings.s3_endpoint or s3_endpoint(settings.home)
+    return Bucket(_client(endpoint, not settings.s3_endpoint), settings.bucket, settings.prefix)
+
+
+@cache
+def _client(endpoint: str, embedded: bool) -> Any:
+    """One client for all feeds: making one reads megabytes of service descriptions."""
+    # The embedded one checks no secret, but boto3 sends nothing without one.
+    known: dict[str, Any] = {"region_name": "us-east-1", **EMBEDDED} if embedded else {}
+    return S3Resource(endpoint_url=endpoint, max_attempts=5, **known).get_client()
 
 
 @contextmanager

@@ -80,7 +80,8 @@ def status_of(
                 **counts.get(feed.name, _NOTHING),
             )
         )
-    return Status(told, [_check(instance, key) for key in sorted(checks, key=lambda k: k.to_user_string())])
+    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
+    return Status(told, [_check(key, records.get(key)) for key in sorted(checks, key=lambda k: k.to_user_string())])
 
 
 def write_status(status: Status, form: str) -> None:
@@ -142,8 +143,7 @@ def _counts(session: Session) -> dict[str, dict[str, Any]]:
     return {str(feed): dict(zip(names, [*(int(v) for v in counts), last], strict=True)) for feed, *counts, last in rows}
 
 
-def _check(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> CheckStatus:
-    record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
+def _check(key: dg.AssetCheckKey, record: Any) -> CheckStatus:
     asset = key.asset_key.to_user_string()
     event = record.event.dagster_event if record and record.event else None
     evaluation = event.asset_check_evaluation_data if event else None

@@ -11,14 +11,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
+from packaging.version import Version
 
 from c360_assets.feeds import Feed
 from c360_assets.processes import sign_run
@@ -87,6 +90,20 @@ class LayerTranslator(DagsterDbtTranslator):
         return spec.replace_attributes(deps=[*spec.deps, *added])
 
 
+class InstalledDbt(DbtCliResource):
+    """dbt as installed beside us: nobody has to start it to hear its version, and it needs no second adapter here.
+
+    Both would be done before every build, and take longer than most builds (dagster-dbt 0.29).
+    """
+
+    @cached_property
+    def _cli_version(self) -> Version:
+        return Version(version("dbt-core"))
+
+    def _initialize_dbt_core_adapter(self, args: Sequence[str]) -> Any:
+        return None
+
+
 class BuildConfig(dg.Config):
     """`rebuild`: make every table anew from staging."""
 
@@ -104,7 +121,7 @@ def transform_assets(
     pool: str,
 ) -> dg.AssetsDefinition:
     """All models and tests as one subsettable `dbt build`. `prepare` makes the tables that the models read."""
-    dbt = DbtCliResource(
+    dbt = InstalledDbt(
         project_dir=str(project),
         profiles_dir=str(project),
         target=warehouse.target,
@@ -163,12 +180,17 @@ def _note_rebuild(session: Session) -> None:
 
 
 def _run_folder(manifest: Path, run_id: str) -> Path:
-    """Where dbt keeps this run's artifacts and log; those of old runs make room."""
+    """Where dbt keeps this run's artifacts and log, with what it has parsed already; those of old runs make room."""
     runs = manifest.parent / "runs"
     runs.mkdir(exist_ok=True)
     for old in sorted(runs.iterdir(), key=lambda folder: folder.stat().st_mtime)[: 1 - KEPT_RUNS]:
         shutil.rmtree(old)
-    return runs / run_id
+    folder = runs / run_id
+    folder.mkdir(exist_ok=True)
+    parsed = manifest.with_name("partial_parse.msgpack")
+    if parsed.exists():
+        shutil.copy(parsed, folder)
+    return folder
 
 
 def _described(event: Any, session: Session, manifest: Mapping[str, Any]) -> Any:
