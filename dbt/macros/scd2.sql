@@ -38,6 +38,7 @@
     {%- do keep_declaration(log, entity) -%}
   {%- else -%}
     {%- do scd2_same_declaration(entity, log) -%}
+    {%- do refresh_found_by(log, entity.key) -%}
   {%- endif -%}
 
   {%- if take_new_batches(this, scd2_batches(sql)) > 0 -%}
@@ -76,7 +77,7 @@
 
 {% macro scd2_log_columns(entity) %}
   {%- do return(scd2_identity(entity) + ['position', 'known_at'] + (['given'] if entity.partial else [])
-    + (['state'] if scd2_keeps_state(entity) else []) + entity.attributes + scd2_lineage()) -%}
+    + (['state'] if scd2_keeps_state(entity) else []) + entity.attributes + scd2_lineage() + found_by()) -%}
 {% endmacro %}
 
 {#- Empty tables of the right shape. -#}
@@ -89,7 +90,9 @@
     create or replace table {{ log }} as
     select
       {%- for column in scd2_log_columns(entity) %}
-      {{ 'cast(content as varchar) as state' if column == 'state' else column }},
+      {% if column == 'state' %}cast(content as varchar) as state
+      {%- elif column == 'key_hash' %}{{ key_hash('stream', entity.key) }} as key_hash
+      {%- else %}{{ column }}{% endif %},
       {%- endfor %}
       event_time as version_from,
       event_time as next_at,

@@ -9,15 +9,23 @@
   {%- set retracting = run_query(
     "select 1 from (" ~ stream ~ ") as stream where _retracted_by in (select batch from " ~ work ~ "__batches) limit 1") | length > 0 -%}
   {%- do work_table(work ~ '__retracted', scd2_retracted(entity, work, stream, retracting)) -%}
-  {%- do work_table(work ~ '__incoming', scd2_copies(entity, work, stream, retracting)) -%}
+  {%- do numbered_work_table(work ~ '__incoming', scd2_copies(entity, work, stream, retracting)) -%}
   {%- do work_table(work ~ '__contested', scd2_contested(entity, work)) -%}
   {%- if run_query('select 1 from ' ~ work ~ '__contested limit 1') | length > 0 -%}
     {%- do work_table(work ~ '__settled', scd2_settled(entity, work)) -%}
-    {%- call statement('contested', auto_begin=False) %}{{ delete_where(work ~ '__incoming', work ~ '__contested', scd2_identity(entity)) }}{% endcall -%}
-    {%- call statement('settled', auto_begin=False) %}insert into {{ work }}__incoming select * from {{ work }}__settled{% endcall -%}
+    {%- set rows = numbered_rows(work ~ '__incoming') -%}
+    {%- call statement('further_copies', auto_begin=False) %}
+      delete from {{ rows }} using (select * from {{ work }}__settled where copy > 1) as w where {{ rows }}.{{ row_id() }} = w._id
+    {% endcall -%}
+    {%- call statement('first_copies', auto_begin=False) %}
+      update {{ rows }}
+      set position = w.greatest_position, known_at = w.earliest_known_at{{ ', given = w.common_given' if entity.partial }}
+      from (select * from {{ work }}__settled where copy = 1) as w
+      where {{ rows }}.{{ row_id() }} = w._id
+    {% endcall -%}
   {%- endif -%}
   {%- do work_table(work ~ '__touched', scd2_touched(entity, work)) -%}
-  {%- do work_table(work ~ '__stored', scd2_stored(entity, work, log, scd2_earliest(work))) -%}
+  {%- do work_table(work ~ '__stored', scd2_stored(entity, work, log)) -%}
   {%- do work_table(work ~ '__merged', scd2_merged(entity, work)) -%}
   {%- do work_table(work ~ '__folded', scd2_folded(entity, work ~ '__merged')) -%}
   {%- do work_table(work ~ '__open', scd2_open(entity, work)) -%}
@@ -40,7 +48,6 @@
 {#- What comes: the copies of the new batches, and of an event of which a copy was taken back all that stand. -#}
 {% macro scd2_copies(entity, work, stream, retracting) %}
   select
-    {{ row_number_of_any() }} as _id,
     {{ 'stream.' ~ (scd2_identity(entity) | join(', stream.')) }},
     stream.position,
     stream.known_at,
@@ -78,37 +85,20 @@
   having count(*) > 1
 {%- endmacro %}
 
-{#- Their one row each, with the lineage of the first copy. -#}
+{#- The copies of each, the first one first: it stands for all, with what they come to. -#}
 {% macro scd2_settled(entity, work) %}
-  {%- set identity = scd2_identity(entity) -%}
-  with ranked as (
-    select
-      incoming.*,
-      {{ 'contested.common_given,' if entity.partial }}
-      contested.greatest_position,
-      contested.earliest_known_at,
-      row_number() over (
-        partition by {{ 'incoming.' ~ (identity | join(', incoming.')) }}
-        order by incoming._batch, incoming._key, incoming._row, incoming._etag
-      ) as copy
-    from {{ work }}__incoming as incoming
-    inner join {{ work }}__contested as contested on {{ agree('incoming', 'contested', identity) }}
-  )
-
+  {%- set identity = scd2_identity(entity) %}
   select
-    _id,
-    {{ identity | join(', ') }},
-    greatest_position as position,
-    earliest_known_at as known_at,
-    {%- if entity.partial %}
-    common_given as given,
-    {%- elif scd2_keeps_state(entity) %}
-    state,
-    {%- endif %}
-    {{ (entity.attributes + scd2_lineage()) | join(', ') }},
-    is_merged_anew
-  from ranked
-  where copy = 1
+    incoming._id,
+    contested.greatest_position,
+    contested.earliest_known_at,
+    {{ 'contested.common_given,' if entity.partial }}
+    row_number() over (
+      partition by {{ 'incoming.' ~ (identity | join(', incoming.')) }}
+      order by incoming._batch, incoming._key, incoming._row, incoming._etag
+    ) as copy
+  from {{ work }}__incoming as incoming
+  inner join {{ work }}__contested as contested on {{ agree('incoming', 'contested', identity) }}
 {%- endmacro %}
 
 {#- Where an event comes or goes. An instant may stand there more than once. -#}
@@ -126,24 +116,18 @@
   group by {{ key }}
 {%- endmacro %}
 
-{#- A literal: the earliest change of all. A constant bound keeps the keys of rows that ended before from being read at all. -#}
-{% macro scd2_earliest(work) -%}
-  {%- set found = run_query('select cast(min(since) as varchar) as since from ' ~ work ~ '__touched').rows[0][0] -%}
-  cast({{ "'" ~ found ~ "'" if found is not none else 'null' }} as {{ timestamp_type() }})
-{%- endmacro %}
-
 {#-
   Of the log: the predecessor of each key's earliest change and everything after; narrow columns only, unless values
   are filled from one row to the next.
 -#}
-{% macro scd2_stored(entity, work, log, since) -%}
+{% macro scd2_stored(entity, work, log) -%}
   {%- set columns = scd2_identity(entity) + ['position', 'known_at'] + scd2_moving(entity) + scd2_marks()
     + (['state'] if scd2_keeps_state(entity) and not entity.partial else []) -%}
   select
-    -{{ row_number_of_any() }} as _id,
+    {{ stored_number('found') }} as _id,
     found.*
   from (
-    {{- rows_that_reach(log, work ~ '__touched', entity.key, columns, since) }}
+    {{- rows_that_reach(log, work ~ '__touched', entity.key, columns) }}
   ) as found
 {%- endmacro %}
 

@@ -48,7 +48,8 @@
   {%- set add -%}
     insert into {{ log }} ({{ (columns + scd2_marks()) | join(', ') }})
     select
-      {% for c in columns %}{{ 'folded' if c in filled else 'incoming' }}.{{ c }}, {% endfor %}
+      {% for c in columns %}
+      {%- if c == 'key_hash' %}{{ key_hash('incoming', entity.key) }}{% else %}{{ 'folded' if c in filled else 'incoming' }}.{{ c }}{% endif %}, {% endfor %}
       folded.{{ scd2_marks() | join(', folded.') }}
     from {{ work }}__incoming as incoming
     inner join {{ work }}__folded as folded on incoming._id = folded._id
