@@ -58,10 +58,7 @@ def models_of(entity: Declaration, project: Path) -> dict[str, str]:
     blocks = {
         "DECLARATION": declaration,
         "COLUMNS": [f'- {{name: {name}, data_type: "{kind}"}}' for name, kind in types],
-        "KEYS": [
-            f"- {{name: {key}, data_type: varchar, data_tests: [not_null: {{name: {entity.name}_{key}_not_null}}]}}"
-            for key in entity.key
-        ],
+        "KEYS": [f"- {{name: {key}, data_type: varchar}}" for key in entity.key],
     }
     texts = {}
     for template in sorted(path for path in (project / TEMPLATES).rglob("*") if path.is_file()):

@@ -10,13 +10,14 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
-from generator import customers, debezium, dms, till
+from generator import customers, debezium, dms, shop, till
 from generator.changes import ChangeFaults, ChangeSpec
 from generator.customers import CustomerSpec
 from generator.debezium import CONNECTORS, DEBEZIUM_MIX, TIMES, DebeziumSpec
 from generator.dms import DMS_MIX, DmsFaults, DmsSpec
 from generator.faults import MIX, Faults, FileFaults
 from generator.objects import GeneratedObject, Run
+from generator.shop import SHOP_MIX, ShopFaults, ShopSpec
 from generator.sink import Sink, SinkError, open_sink
 from generator.till import TILL_MIX, TillFaults, TillSpec
 from generator.values import instant
@@ -82,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_dms(feeds.add_parser("customers_dms", help="changes of customers, by AWS DMS", description=about))
     about = "Receipts of tills in files as Firehose writes them: JSON objects one after another without line breaks."
     _add_pos(feeds.add_parser("pos", help="receipts of tills, as JSON", description=about))
+    about = (
+        "The shop's feeds together: categories, products, orders, items, transactions, tickets and stock counts, CSV."
+    )
+    _add_shop(feeds.add_parser("shop", help="the shop's seven feeds, as CSV", description=about))
     return parser
 
 
@@ -218,6 +223,30 @@ def _pos(options: argparse.Namespace) -> Iterable[GeneratedObject]:
             zipped=options.zipped,
             foreign=options.foreign,
             faults=_faults(options, TillFaults(), TILL_MIX),
+            **_run(options),
+        )
+    )
+
+
+def _add_shop(parser: argparse.ArgumentParser) -> None:
+    default = ShopSpec()
+    _add_common(parser, default)
+    parser.add_argument("--customers", type=int, default=default.customers, help="how many there are (%(default)s)")
+    parser.add_argument("--products", type=int, default=default.products, help="how many there are (%(default)s)")
+    parser.add_argument(
+        "--orders-per-file", type=int, default=default.orders_per_file, metavar="COUNT", help="(%(default)s)"
+    )
+    _add_faults(parser, SHOP_MIX, "files, orders or items")
+    parser.set_defaults(parser=parser, objects=_shop)
+
+
+def _shop(options: argparse.Namespace) -> Iterable[GeneratedObject]:
+    return shop.generate(
+        ShopSpec(
+            customers=options.customers,
+            products=options.products,
+            orders_per_file=options.orders_per_file,
+            faults=_faults(options, ShopFaults(), SHOP_MIX),
             **_run(options),
         )
     )

@@ -88,7 +88,7 @@ class FilePlan:
     broken: Mapping[int, str]
 
 
-def plan_files(faults: FileFaults, files: int, seed: int, broken_share: float, kinds: Sequence[str]) -> FilePlan:
+def plan_files(faults: FileFaults, files: int, seed: int | str, broken_share: float, kinds: Sequence[str]) -> FilePlan:
     """Chooses the files, for each fault with random numbers of its own. The last is never late: nothing follows it.
 
     The broken ones take turns in the `kinds`.

@@ -52,7 +52,7 @@ def dbt_build(warehouse: Warehouse, project: Path = PROJECT / "dbt", *arguments:
     before = dict(os.environ)
     os.environ.update(environment)
     places = ["--project-dir", str(project), "--profiles-dir", str(project), "--target", warehouse.target,
-              "--target-path", str(_WORK / warehouse.target), "--log-path", str(_WORK)]  # fmt: skip
+              "--target-path", str(_WORK / warehouse.target), "--log-path", str(_WORK), "--log-level-file", "none"]  # fmt: skip
     try:
         if manifest is None:
             parsed = dbtRunner().invoke(["--quiet", "parse", *places])

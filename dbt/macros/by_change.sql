@@ -4,8 +4,8 @@
   config:
     grain     the columns that a row of it stands for; nulls are values
     upstream  the models, one or a list, whose runs say what changed: of materialization `scd2`, `latest` or `by_change`
-    touched   the model that says which grains a run of an upstream touches: the grain's columns and `batch`, with several
-              upstreams also `upstream`, the name of one. Without it the upstream's log itself (`latest`) or its changes
+    touched   the macro that gives the query for the grains that the upstreams' new batches touch, `{{ new_of(upstream) }}`
+              of each (macros/touched.sql). Without it the grain's columns stand in the upstream's log (`latest`) or its changes
     carries   further columns by which what is made of this table has to be refreshed, if anything is
 
   The model's SQL takes the rows for which `{{ is_touched('alias') }}` holds. No look-back window: what a row was before and what
@@ -27,7 +27,7 @@
   {%- set count_batches = take_new_batches(this, upstream_batches(config.require('upstream'))) -%}
 
   {%- if count_batches > 0 or is_new -%}
-    {%- do work_table(this.identifier ~ '__touched', touched_grains(this.identifier, grain)) -%}
+    {%- do work_table(this.identifier ~ '__touched', touched_grains(grain)) -%}
     {%- do work_table(work, sql) -%}
   {%- endif -%}
   {%- if is_new -%}
@@ -60,33 +60,45 @@
   {{ return({'relations': [target_relation] + ([changes] if carries is not none else [])}) }}
 {% endmaterialization %}
 
-{#- Of each upstream the batches it has consumed; of several, with its name before them. -#}
+{#- Of each upstream the batches it has consumed, with its name before them. -#}
 {% macro upstream_batches(upstream) -%}
-  {%- if upstream is string -%}
-    {{ consumed_upstream(upstream) }}
-  {%- else -%}
-    {%- for name in upstream %}
-    select '{{ name }}:' || batch as batch from ({{ consumed_upstream(name) }}) as consumed
-    {{- ' union all' if not loop.last }}
-    {%- endfor -%}
-  {%- endif -%}
+  {%- for name in upstreams(upstream) %}
+  select '{{ name }}:' || batch as batch from ({{ consumed_upstream(name) }}) as consumed
+  {{- ' union all' if not loop.last }}
+  {%- endfor -%}
+{%- endmacro %}
+
+{% macro upstreams(upstream) %}{% do return([upstream] if upstream is string else upstream) %}{% endmacro %}
+
+{#- Of one upstream the batches that are new. -#}
+{% macro new_of(name) -%}
+  (select substr(batch, {{ name | length + 2 }}) from {{ this.identifier }}__batches where batch like '{{ name }}:%')
 {%- endmacro %}
 
 {#- The grains that the new batches touch. -#}
-{% macro touched_grains(table, grain) -%}
-  {%- set upstream = config.require('upstream') -%}
-  {%- set new = "(select batch from " ~ table ~ "__batches)" -%}
+{% macro touched_grains(grain) -%}
+  select distinct {{ grain | join(', ') }} from (
   {%- if config.get('touched') -%}
-    {%- set source = relation_of(config.get('touched')) -%}
-    {%- set batch = 'batch' if upstream is string else "upstream || ':' || batch" -%}
-    select distinct {{ grain | join(', ') }} from {{ source }} where {{ batch }} in {{ new }}
-  {%- elif node_of(upstream).config.materialized == 'latest' -%}
-    select distinct {{ grain | join(', ') }} from {{ relation_of(upstream) }}
-    where _batch in {{ new }} or _ended_batch in {{ new }}
+    {{ context[config.get('touched')]() }}
   {%- else -%}
-    {%- set entity = node_of(upstream).config.meta.get('entity') -%}
-    select distinct {{ grain | join(', ') }}
-    from {{ relation_of((entity.name if entity else upstream) ~ '_changes') }} where batch in {{ new }}
+    {%- for name in upstreams(config.require('upstream')) %}
+    select {{ grain | join(', ') }} from ({{ changed_rows(name) }}) as changed
+    {{- ' union all' if not loop.last }}
+    {%- endfor -%}
+  {%- endif -%}
+  ) as touched
+{%- endmacro %}
+
+{#- Of an upstream what its new batches changed: rows of its log, old values and new ones, or of its changes. -#}
+{% macro changed_rows(name) -%}
+  {%- set node = node_of(name) -%}
+  {%- if node.config.materialized == 'latest' -%}
+    select * from {{ relation_of(name) }}
+    where _batch in {{ new_of(name) }} or _ended_batch in {{ new_of(name) }}
+  {%- else -%}
+    {%- set of = node.config.meta.entity.name if node.config.materialized == 'scd2' else name -%}
+    select * from {{ api.Relation.create(database=node.database, schema=node.schema, identifier=of ~ '_changes') }}
+    where batch in {{ new_of(name) }}
   {%- endif -%}
 {%- endmacro %}
 

@@ -71,7 +71,11 @@
 {% macro parsed(text, type) -%}
   {%- if type == 'varchar' %}{{ text }}
   {%- elif type == 'date' %}{{ parsed_date(text) }}
-  {%- elif type == 'timestamp' %}{{ minutes_earlier(parsed_wall_clock(text), 'coalesce(' ~ parsed_offset(text) ~ ', 0)') }}
+  {%- elif type == 'timestamp' -%}
+    coalesce(
+      {{ minutes_earlier(parsed_wall_clock(text), 'coalesce(' ~ parsed_offset(text) ~ ', 0)') }},
+      cast({{ parsed_date(text) }} as {{ timestamp_type() }})
+    )
   {%- elif type == 'boolean' %}case lower({{ text }}) when 'true' then true when 't' then true when '1' then true when 'yes' then true
     when 'false' then false when 'f' then false when '0' then false when 'no' then false end
   {%- else %}{{ try_typed(text, type) }}

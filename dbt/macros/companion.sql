@@ -4,7 +4,7 @@
   as fresh, so that is an error.
 -#}
 {% materialization companion, default %}
-  {%- for id in model.depends_on.nodes if graph.nodes[id].config.materialized in ('scd2', 'latest', 'absences') and id not in selected_resources -%}
+  {%- for id in model.depends_on.nodes if graph.nodes[id].config.materialized in ('scd2', 'latest', 'absences', 'by_change') and id not in selected_resources -%}
     {%- do exceptions.raise_compiler_error(model.name ~ ' is written by ' ~ id.split('.')[-1] ~ ': select that too') -%}
   {%- endfor -%}
   {%- call statement('main', auto_begin=False) %}select count(*) from {{ this }}{% endcall -%}

@@ -62,6 +62,12 @@
 {% macro duckdb__date_of_days(number) %}(date '1970-01-01' + {{ number }}){% endmacro %}
 {% macro snowflake__date_of_days(number) %}dateadd(day, {{ number }}, to_date('1970-01-01')){% endmacro %}
 
+{#- 1 for Monday to 7; the first day of its month. -#}
+{% macro iso_weekday(day) %}{{ return(adapter.dispatch('iso_weekday', 'c360')(day)) }}{% endmacro %}
+{% macro duckdb__iso_weekday(day) %}cast(isodow({{ day }}) as integer){% endmacro %}
+{% macro snowflake__iso_weekday(day) %}dayofweekiso({{ day }}){% endmacro %}
+{% macro month_of(day) %}cast(date_trunc('month', {{ day }}) as date){% endmacro %}
+
 {#- A wall clock reading in a zone, as UTC, and back. -#}
 {% macro to_utc(local, zone) %}{{ return(adapter.dispatch('to_utc', 'c360')(local, zone)) }}{% endmacro %}
 {% macro duckdb__to_utc(local, zone) %}timezone('UTC', timezone('{{ zone }}', {{ local }})){% endmacro %}

@@ -55,6 +55,22 @@ select * from versions
 where next_valid_from = valid_to and next_tracked = tracked
 {% endtest %}
 
+{#- All of the above as one check: the key, and what is wrong there. -#}
+{% test sound_history(model, entity) %}
+{%- set key = c360.entity(entity).key | join(', ') -%}
+{%- set faults = {
+  'several open versions': test_one_open_version(model, entity),
+  'empty or backwards, or no key': test_no_empty_version(model, entity),
+  'overlap': test_no_overlap(model, entity),
+  'gap without a delete, or marks that contradict': test_gap_only_after_delete(model, entity),
+  'equal versions touch': test_touching_versions_differ(model, entity),
+} -%}
+{%- for fault, rows in faults.items() %}
+select '{{ fault }}' as fault, {{ key }} from ({{ rows }}) as broken
+{{ 'union all' if not loop.last }}
+{%- endfor %}
+{% endtest %}
+
 {#- The current table against the versions that are open in the log. -#}
 {% test equals_open_versions(model, entity, log) %}
   {%- set shown = c360.entity(entity).key + c360.entity(entity).attributes + ['valid_from'] -%}

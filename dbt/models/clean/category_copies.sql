@@ -1,0 +1,1 @@
+{{ entity_copies('category', ref('category_rows'), ref('superseded_objects')) }}

@@ -1,0 +1,1 @@
+{{ entity_events('category', ref('category_copies'), ref('category_absences')) }}

@@ -1,0 +1,1 @@
+{{ entity_copies('shop_order', ref('shop_order_rows'), ref('superseded_objects')) }}

@@ -1,0 +1,1 @@
+{{ entity_copies('shop_transaction', ref('shop_transaction_rows'), ref('superseded_objects')) }}

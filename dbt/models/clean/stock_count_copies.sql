@@ -1,0 +1,1 @@
+{{ entity_copies('stock_count', ref('stock_count_rows'), ref('superseded_objects')) }}

@@ -1,0 +1,1 @@
+{{ entity_copies('support_ticket', ref('support_ticket_rows'), ref('superseded_objects')) }}

@@ -1,0 +1,3 @@
+{{ config(materialized='companion') }}
+
+{{ scd2_current('category', ref('category_log')) }}

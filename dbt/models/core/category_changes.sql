@@ -1,0 +1,3 @@
+{{ config(materialized='companion') }}
+
+{{ scd2_changes('category', ref('category_log')) }}

@@ -1,0 +1,3 @@
+{{ config(materialized='companion') }}
+
+{{ scd2_current('shop_order', ref('shop_order_log')) }}

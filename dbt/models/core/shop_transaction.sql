@@ -1,0 +1,3 @@
+{{ config(materialized='companion') }}
+
+{{ scd2_current('shop_transaction', ref('shop_transaction_log')) }}

@@ -1,0 +1,3 @@
+{{ config(materialized='scd2') }}
+
+select * from {{ ref('shop_transaction_events') }}

@@ -1,0 +1,3 @@
+{{ config(materialized='scd2') }}
+
+select * from {{ ref('stock_count_events') }}

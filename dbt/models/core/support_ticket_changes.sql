@@ -1,0 +1,3 @@
+{{ config(materialized='companion') }}
+
+{{ scd2_changes('support_ticket', ref('support_ticket_log')) }}
