@@ -248,6 +248,8 @@ def random_objects(
             objects.append((feed, instant(chance), rows))
             continue
         rows = [_row(chance, chance.choice(keys), feed) for _ in range(len(keys) * 2 // 3)]
+        # The same event again, with another position: the greatest counts, and decides who wins its instant.
+        rows += [row | {"pos": _position(chance, feed)} for row in chance.sample(rows, len(rows) // 8)]
         if feed == "probe_stream":
             if chance.random() < 0.3:
                 rows.append(_row(chance, ("", ""), feed) | {"op": "t"})
@@ -258,9 +260,7 @@ def random_objects(
 
 def _row(chance: random.Random, key: tuple[str, str], feed: str = "probe_days") -> dict[str, Any]:
     letters = "cud" if feed == "probe_stream" else "UUD"
-    position = random_position(chance)
-    if feed == "probe_stream" and position is not None:
-        position = tuple(Decimal(int(member)) for member in position)
+    position = _position(chance, feed)
     values = {
         "o1": chance.choice(("x", "y", None)),
         "t1": chance.choice(("a", "b", None)),
@@ -270,6 +270,13 @@ def _row(chance: random.Random, key: tuple[str, str], feed: str = "probe_days") 
         "key": key, "at": instant(chance), "pos": position, "op": letters[chance.randrange(3)] if feed != "probe_days" else "",
         "values": values, "shape": chance.randrange(6),
     }  # fmt: skip
+
+
+def _position(chance: random.Random, feed: str) -> Any:
+    position = random_position(chance)
+    if feed == "probe_stream" and position is not None:
+        return tuple(Decimal(int(member)) for member in position)
+    return position
 
 
 def instant(chance: random.Random) -> datetime:

@@ -16,7 +16,7 @@ sources:
   - name: staging
     schema: staging
     tables:
-      - name: order_items
+      - name: parcels
         columns:
           - {name: orderid, data_type: varchar}
           - {name: line, data_type: varchar}
@@ -27,15 +27,15 @@ sources:
         config:
           meta:
             feed:
-              prefix: order_items/
+              prefix: parcels/
               formats: [csv]
               required: [orderid, line]
-              entity: order_item
+              entity: parcel
               map: {order_id: orderid}
               event_time: {column: changed_at, zone: Europe/Berlin}
 """
 ITEM = entities.Declaration(
-    "order_item",
+    "parcel",
     ("order_id", "line"),
     entities.columns_of("product_id,price:decimal(18,4)"),
     entities.columns_of("note"),
@@ -62,20 +62,20 @@ def test_a_products_price_has_a_history(platform: Platform) -> None:
 def test_an_entity_comes_by_its_declaration_alone_and_a_changed_one_by_a_rebuild(
     tmp_path: Path, bucket: Bucket
 ) -> None:
-    project = project_with(tmp_path, {"models/staging/order_items.yml": ITEMS})
+    project = project_with(tmp_path, {"models/staging/parcels.yml": ITEMS})
     entities.write(ITEM, project)
     platform = Platform(Settings.load({"C360_HOME": str(tmp_path / "home")}), bucket, project=project)
     rows = "O1,1,P1,5,a,2024-01-01 01:00\nO1,1,P1,5,b,2024-01-02 01:00\nO1,2,P2,7,,2024-01-01 01:00\nO1,,P2,7,,2024-01-01 01:00\n"
-    platform.put("a.csv", (HEADER + rows).encode(), "order_items")
-    platform.sync("order_items")
-    versions = "select order_id, line, cast(price as varchar), note, cast(valid_from as varchar) from core.order_item_history order by 1, 2, 5"
+    platform.put("a.csv", (HEADER + rows).encode(), "parcels")
+    platform.sync("parcels")
+    versions = "select order_id, line, cast(price as varchar), note, cast(valid_from as varchar) from core.parcel_history order by 1, 2, 5"
     assert platform.rows(versions) == [
         ("O1", "1", "5.0000", "b", "2024-01-01 00:00:00"), ("O1", "2", "7.0000", None, "2024-01-01 00:00:00"),
     ]  # fmt: skip
     assert platform.rows("select reasons from clean.quarantine") == [('["missing_key:line"]',)]
     assert platform.rows("select received, accepted, quarantined from clean.accounting") == [(4, 3, 1)]
 
-    log = project / "models" / "core" / "order_item.yml"
+    log = project / "models" / "core" / "parcel.yml"
     log.write_text(
         log.read_text()
         .replace("tracked: [product_id, price]", "tracked: [product_id, price, note]")
