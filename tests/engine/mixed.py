@@ -136,6 +136,7 @@ class Mixed:
                 session, "staging.quarantine_decisions", staging.DECISIONS,
                 [(laid.feed, laid.key, laid.etag, 0, "release", "", now, batch)],
             )  # fmt: skip
+            self.arrived = now
 
     def build(self, *arguments: str) -> None:
         self.platform.build(*(arguments or MODELS))
