@@ -97,7 +97,7 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_any_order_gives_what_the_oracle_says_and_a_rebuild_gives(seed: int, tmp_path: Path, bucket: Bucket) -> None:
     chance = random.Random(seed)
     platform = Platform(
