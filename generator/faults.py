@@ -24,13 +24,19 @@ def check_share(name: str, share: float) -> None:
         raise ValueError(f"{name} is {share:g}: a share lies between 0 and 1")
 
 
+def fault_share(text: str) -> float:
+    """The field of a fault: its share, none unless asked for, and what the command says of it."""
+    share: float = field(default=0.0, metadata={"help": text})
+    return share
+
+
 @dataclass(frozen=True)
 class FileFaults:
     """What befalls whole files on their way, whatever is in them: of a share at least one, if there can be."""
 
-    late: float = field(default=0.0, metadata={"help": "files that arrive after files of a later instant"})
-    duplicate_files: float = field(default=0.0, metadata={"help": "files sent again under the same name"})
-    renamed_files: float = field(default=0.0, metadata={"help": "files sent again under another name"})
+    late: float = fault_share("files that arrive after files of a later instant")
+    duplicate_files: float = fault_share("files sent again under the same name")
+    renamed_files: float = fault_share("files sent again under another name")
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -41,21 +47,15 @@ class FileFaults:
 class Faults(FileFaults):
     """The share, from 0 to 1, of the files or rows that each fault befalls. Of files at least one, if there can be."""
 
-    broken_files: float = field(
-        default=0.0, metadata={"help": "files without customer_id, of 0 bytes, of a header only, or cut gzip"}
+    broken_files: float = fault_share("files without customer_id, of 0 bytes, of a header only, or cut gzip")
+    broken_rows: float = fault_share(
+        "rows with a wrong number of fields, no id, no UTF-8, a header again, or an open quote"
     )
-    broken_rows: float = field(
-        default=0.0,
-        metadata={"help": "rows with a wrong number of fields, no id, no UTF-8, a header again, or an open quote"},
-    )
-    duplicate_rows: float = field(default=0.0, metadata={"help": "rows that stand twice in their file"})
-    deletes: float = field(default=0.0, metadata={"help": "rows that delete their customer; adds the column op"})
-    reinserts: float = field(default=0.0, metadata={"help": "deleted customers that come back; needs --deletes"})
-    ties: float = field(
-        default=0.0,
-        metadata={"help": "rows contradicted by another of the same time; half the files then have updated_at"},
-    )
-    nulls: float = field(default=0.0, metadata={"help": "rows with an empty field"})
+    duplicate_rows: float = fault_share("rows that stand twice in their file")
+    deletes: float = fault_share("rows that delete their customer; adds the column op")
+    reinserts: float = fault_share("deleted customers that come back; needs --deletes")
+    ties: float = fault_share("rows contradicted by another of the same time; half the files then have updated_at")
+    nulls: float = fault_share("rows with an empty field")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from random import Random
 
-from generator.faults import FileFaults, csv_body, deliver, plan_files, share_of
+from generator.faults import FileFaults, csv_body, deliver, fault_share, plan_files, share_of
 from generator.objects import GeneratedObject, Run
 
 HEADERS: Mapping[str, tuple[str, ...]] = {
@@ -38,21 +38,18 @@ _ISSUES = ("delivery", "payment", "quality", "account", "return")
 _STORES = 3
 
 
-def _share(text: str) -> float:
-    share: float = field(default=0.0, metadata={"help": text})
-    return share
-
-
 @dataclass(frozen=True)
 class ShopFaults(FileFaults):
     """The share, from 0 to 1, of the files or rows that each fault befalls."""
 
-    ambiguous_dates: float = _share("orders and transactions whose date can be read in two ways: refused")
-    unknown_customers: float = _share("orders and transactions of customers whom no file names")
-    unknown_products: float = _share("items of products that no file names")
-    corrected: float = _share("orders and transactions that a later file states again with another amount or quantity")
-    cancelled: float = _share("orders and transactions that a later file cancels")
-    early_items: float = _share("orders whose items come with the file before theirs, or whose order never comes")
+    ambiguous_dates: float = fault_share("orders and transactions whose date can be read in two ways: refused")
+    unknown_customers: float = fault_share("orders and transactions of customers whom no file names")
+    unknown_products: float = fault_share("items of products that no file names")
+    corrected: float = fault_share(
+        "orders and transactions that a later file states again with another amount or quantity"
+    )
+    cancelled: float = fault_share("orders and transactions that a later file cancels")
+    early_items: float = fault_share("orders whose items come with the file before theirs, or whose order never comes")
 
 
 SHOP_MIX = ShopFaults(

@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from generator.faults import FileFaults, check_share, deliver, plan_files, share_of, some_of
+from generator.faults import FileFaults, check_share, deliver, fault_share, plan_files, share_of, some_of
 from generator.objects import GeneratedObject, Run
 
 Stated: TypeAlias = dict[str, Any]
@@ -31,11 +31,6 @@ _CITIES = ("Oslo", "Zürich", "Malmö", "Aarhus", "Łódź", "Gent", "Bari", "Gr
 _METHODS = ("card", "cash", "mobile", "voucher")
 
 
-def _share(text: str) -> float:
-    share: float = field(default=0.0, metadata={"help": text})
-    return share
-
-
 @dataclass(frozen=True)
 class TillFaults(FileFaults):
     """The share, from 0 to 1, of the files, receipts or lines that each fault befalls.
@@ -43,23 +38,27 @@ class TillFaults(FileFaults):
     A receipt suffers at most one of those from `broken` on, beside what its lines do.
     """
 
-    cut_files: float = _share("files sent cut in half at first, and later whole under the same name")
-    redelivered: float = _share("receipts that come again in a later file, as they were")
-    corrected: float = _share("receipts that come again in a later file with another quantity or price")
-    bad_lines: float = _share("lines without product, or whose price or quantity is none, 0, negative or no number")
-    cancelled: float = _share("lines that are marked as cancelled")
-    broken: float = _share("receipts cut within their file")
-    unkeyed: float = _share("receipts without store or transaction")
-    untimed: float = _share("receipts without a time that can be read")
-    empty: float = _share("receipts without items")
-    bad_items: float = _share("receipts whose items are no list")
-    cancel_items: float = _share("receipts that cancel one of their products afterwards")
-    unknown_cancels: float = _share("receipts that cancel a product which is not in them")
-    refunds: float = _share("receipts refunded on their day")
-    later_refunds: float = _share("receipts that refund one of a day before, some with items of their own")
-    unknown_refunds: float = _share("receipts that refund a transaction which is not known")
-    excess_refunds: float = _share("receipts that refund more than they sold")
-    broken_refunds: float = _share("receipts whose refund is no object, or its amount none, 0, negative or no number")
+    cut_files: float = fault_share("files sent cut in half at first, and later whole under the same name")
+    redelivered: float = fault_share("receipts that come again in a later file, as they were")
+    corrected: float = fault_share("receipts that come again in a later file with another quantity or price")
+    bad_lines: float = fault_share(
+        "lines without product, or whose price or quantity is none, 0, negative or no number"
+    )
+    cancelled: float = fault_share("lines that are marked as cancelled")
+    broken: float = fault_share("receipts cut within their file")
+    unkeyed: float = fault_share("receipts without store or transaction")
+    untimed: float = fault_share("receipts without a time that can be read")
+    empty: float = fault_share("receipts without items")
+    bad_items: float = fault_share("receipts whose items are no list")
+    cancel_items: float = fault_share("receipts that cancel one of their products afterwards")
+    unknown_cancels: float = fault_share("receipts that cancel a product which is not in them")
+    refunds: float = fault_share("receipts refunded on their day")
+    later_refunds: float = fault_share("receipts that refund one of a day before, some with items of their own")
+    unknown_refunds: float = fault_share("receipts that refund a transaction which is not known")
+    excess_refunds: float = fault_share("receipts that refund more than they sold")
+    broken_refunds: float = fault_share(
+        "receipts whose refund is no object, or its amount none, 0, negative or no number"
+    )
 
 
 TILL_MIX = TillFaults(

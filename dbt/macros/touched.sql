@@ -73,26 +73,18 @@
   inner join products on transactions.product_id = products.product_id
 {% endmacro %}
 
-{#- Orders: those that changed themselves, those that an item left or came to, and those of a customer whose history changed. -#}
+{#-
+  Orders: those that changed themselves, those that an item left or came to, and those of a customer whose history changed. A
+  transaction is an order of one item, and changes with it.
+-#}
 {% macro touched_orders() %}
-  {%- set orders, transactions = relation_of('shop_order'), relation_of('shop_transaction') %}
-  with customers as (
-    select distinct customer_id from ({{ changed_rows('customer_log') }}) as changed
-  )
-
   select 'orders' as source, order_id from ({{ changed_rows('shop_order_log') }}) as changed
   union all
   select source, order_id from ({{ changed_rows('fct_order_items') }}) as changed
   union all
   select 'orders' as source, orders.order_id
-  from {{ orders }} as orders
-  inner join customers on orders.customer_id = customers.customer_id
-  union all
-  select 'transactions' as source, transaction_id as order_id from ({{ changed_rows('shop_transaction_log') }}) as changed
-  union all
-  select 'transactions' as source, transactions.transaction_id as order_id
-  from {{ transactions }} as transactions
-  inner join customers on transactions.customer_id = customers.customer_id
+  from {{ relation_of('shop_order') }} as orders
+  inner join ({{ changed_rows('customer_log') }}) as customers on orders.customer_id = customers.customer_id
 {% endmacro %}
 
 {#- Lines of the tills: those that changed themselves, those of a customer or product whose versions did. -#}
@@ -117,22 +109,19 @@
   inner join products on lines.product_id = products.product_id
 {% endmacro %}
 
-{#- Products whose versions changed, and those that name a category which did, by its id or its name, in any version. -#}
+{#-
+  Products whose versions changed; where any category did, also those that name theirs by its name alone: which name was whose
+  before is not asked, because a category that was taken back is not there to be asked.
+-#}
 {% macro products_changed() %}
-  {%- set product_history, category_log = relation_of('product_history'), relation_of('category_log') %}
   select product_id from ({{ changed_rows('product_log') }}) as changed
 
   union
 
-  select versions.product_id
-  from {{ product_history }} as versions
-  inner join (
-    select named.category_id, named.category_name
-    from {{ category_log }} as named
-    inner join ({{ changed_rows('category_log') }}) as changed on named.category_id = changed.category_id
-  ) as categories
-    on {{ first_listed('versions.category_id') }} = categories.category_id
-    or lower({{ first_listed('versions.category') }}) = lower(categories.category_name)
+  select product_id from {{ relation_of('product_history') }}
+  where {{ first_listed('category_id') }} is null
+    and category is not null
+    and exists (select 1 from ({{ changed_rows('category_log') }}) as changed)
 {% endmacro %}
 
 {#- Days of categories: the two facts name their days in their own words. -#}

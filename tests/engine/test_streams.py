@@ -87,3 +87,16 @@ def test_replays_of_whole_batches_change_nothing(tmp_path: Path, bucket: Bucket)
     assert stage.platform.rows(
         "select sum(duplicates) > 0, sum(received) = sum(accepted + duplicates) from clean.accounting"
     ) == [(True, True)]
+
+
+def test_a_log_whose_hashes_are_of_another_engine_is_read_all_the_same(tmp_path: Path, bucket: Bucket) -> None:
+    stage = Stage(home(tmp_path / "hashed", bucket))
+    first, *others = cut(events_of(5, 60), random.Random(5), 3)
+    stage.lay(first)
+    stage.platform.build(*MODELS)
+    with stage.platform.warehouse.writing("test") as session:
+        session.execute("update core.customer_log set key_hash = key_hash + 1 where key_hash < 18446744073709551615")
+    for objects in others:
+        stage.lay(objects)
+    stage.platform.build(*MODELS)
+    assert_equals_truth(stage.platform, stage.truth())

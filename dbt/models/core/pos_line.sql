@@ -1,4 +1,5 @@
 -- What is handed on waits for the accounting to add up: depends_on: {{ ref('accounting') }}
+-- and for as many lines as were accepted: depends_on: {{ ref('pos_line_replaced') }}
 select
   store_id, transaction_id, line, kind,
   product_id, quantity, unit_price, amount, currency,

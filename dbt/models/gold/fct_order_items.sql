@@ -8,6 +8,7 @@
 
 -- depends_on: {{ ref('order_item_log') }}, {{ ref('shop_order_log') }}, {{ ref('shop_transaction_log') }}
 -- depends_on: {{ ref('customer_log') }}, {{ ref('product_log') }}, {{ ref('category_log') }}
+-- Facts wait for the accounting to add up: depends_on: {{ ref('accounting') }}
 with
 
 items as (

@@ -1,12 +1,12 @@
 {{ config(
     materialized='by_change',
     grain=['source', 'order_id'],
-    upstream=['shop_order_log', 'shop_transaction_log', 'customer_log', 'fct_order_items'],
+    upstream=['shop_order_log', 'customer_log', 'fct_order_items'],
     touched='touched_orders',
     carries=['order_day', 'currency', 'customer_id'],
 ) }}
 
--- depends_on: {{ ref('shop_order_log') }}, {{ ref('shop_transaction_log') }}, {{ ref('customer_log') }}
+-- depends_on: {{ ref('shop_order_log') }}, {{ ref('customer_log') }}
 with
 
 orders as (
