@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 
 import dagster as dg
@@ -39,36 +39,59 @@ def sync_job() -> dg.UnresolvedAssetJobDefinition:
     )
 
 
-def feed_job(feed: str) -> dg.UnresolvedAssetJobDefinition:
-    """One batch of one feed and everything that is made of it."""
-    staging = dg.AssetKey(["staging", feed])
+def made_of(feeds: Collection[str], others: Collection[str]) -> dg.AssetSelection:
+    """The staging of the feeds and what is made of it, without `others`: tables that only wait for some of that."""
+    staged = dg.AssetSelection.assets(*(dg.AssetKey(["staging", feed]) for feed in feeds))
+    return (staged.downstream() - dg.AssetSelection.assets(*(table.split(".") for table in others))).materializable()
+
+
+def feed_job(feed: str, others: Collection[str]) -> dg.UnresolvedAssetJobDefinition:
+    """One batch of one feed and everything that is made of it, which `others` are not."""
     return dg.define_asset_job(
         f"{feed}_batch",
-        selection=dg.AssetSelection.assets(staging).downstream().materializable(),
+        selection=made_of([feed], others),
         executor_def=dg.in_process_executor,
         config={"ops": {f"staging__{feed}": {"config": {"max_batches": 1}}}},
         description=f"One batch of feed {feed} and everything that is made of it.",
     )
 
 
-def schedules(sync: dg.UnresolvedAssetJobDefinition) -> list[dg.ScheduleDefinition]:
-    """Every hour what the sensors may have missed; every night all of it again, before people come to work."""
-    return [
-        dg.ScheduleDefinition(
-            name="hourly_sync",
-            job=sync,
-            cron_schedule="7 * * * *",
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Picks up what a sensor missed or a dead run left.",
-        ),
-        dg.ScheduleDefinition(
-            name="nightly_sync",
-            job=sync,
-            cron_schedule="30 2 * * *",
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="The day's last word before the reports of the morning.",
-        ),
-    ]
+def schedules(
+    sync: dg.UnresolvedAssetJobDefinition,
+    pending: Callable[[], Collection[str]],
+    others: Callable[[Collection[str]], Collection[str]],
+) -> list[dg.ScheduleDefinition]:
+    """Every hour what the sensors may have missed; every night all of it and all checks, before people come to work.
+
+    `pending` names the feeds with anything new, `others` the tables that these leave as they are.
+    """
+
+    @dg.schedule(
+        name="hourly_sync",
+        job=sync,
+        cron_schedule="7 * * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Picks up what a sensor missed or a dead run left; leaves out what has nothing new.",
+    )
+    def hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        try:
+            feeds = pending()
+        except Exception as error:  # noqa: BLE001 - no S3, a busy warehouse: the run would meet it too, and try again
+            context.log.warning(f"what is new could not be told ({error}): all of it is run")
+            return dg.RunRequest()
+        if not feeds:
+            return dg.SkipReason("nothing new")
+        graph = context.repository_def.asset_graph
+        return dg.RunRequest(asset_selection=sorted(made_of(feeds, others(feeds)).resolve(graph)))
+
+    nightly = dg.ScheduleDefinition(
+        name="nightly_sync",
+        job=sync,
+        cron_schedule="30 2 * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="The day's last word before the reports of the morning: everything, and every check.",
+    )
+    return [hourly, nightly]
 
 
 def freshness(hours: Mapping[dg.AssetKey, float | None]) -> dict[dg.AssetKey, dg.FreshnessPolicy]:

@@ -82,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     land.add_argument("--feed", required=True, help="the feed that the files belong to")
 
     sync = add("sync", "sync", "One Dagster run of all that is new, in bounded batches, up to the last layer.")
+    sync.add_argument(
+        "--all", action="store_true", help="also what has nothing new, and all its checks, as every night"
+    )
     sync.add_argument("--rebuild", action="store_true", help="make every table anew from staging")
     sync.add_argument(
         "--plan", action="store_true", help="say what it would do, by doing it on a copy; nothing changes"

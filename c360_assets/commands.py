@@ -98,7 +98,7 @@ def sync(options: argparse.Namespace, settings: Settings) -> int:
         if options.plan:
             return _plan(options, settings, endpoint)
         with local.dagster_instance(settings) as instance:
-            return runs.sync(settings, instance, rebuild=options.rebuild, say=say)
+            return runs.sync(settings, instance, rebuild=options.rebuild, everything=options.all, say=say)
 
 
 def _plan(options: argparse.Namespace, settings: Settings, endpoint: str) -> int:
@@ -110,7 +110,9 @@ def _plan(options: argparse.Namespace, settings: Settings, endpoint: str) -> int
     warehouse = _warehouse(settings)
     with plan.rehearsal(settings, warehouse, endpoint) as copy:
         with local.dagster_instance(copy) as instance:
-            code = runs.sync(copy, instance, rebuild=options.rebuild, say=lambda text: say(f"plan: {text}"))
+            code = runs.sync(
+                copy, instance, rebuild=options.rebuild, everything=options.all, say=lambda text: say(f"plan: {text}")
+            )
         found = plan.effects(warehouse, _warehouse(copy), list(entities.declared(settings.dbt_project).values()))
     rows = [(e.of, e.effect, e.count, list(e.examples)) for e in found]
     output.write(["of", "effect", "count", "examples"], rows, options.format)
@@ -300,14 +302,14 @@ def quarantine(options: argparse.Namespace, settings: Settings) -> int:
         if options.action == "release":
             register.decide(warehouse, held, "release", "")
             say(f"{len(held)} snapshots released")
-            return runs.sync(settings, instance, rebuild=False, say=say)
+            return runs.sync(settings, instance, say=say)
         for entry in held:
             say(f"{entry.key} {entry.raw}: not tried again; let it pass with c360 quarantine release")
         replayed = register.replay(warehouse, local.landing_bucket(settings), feeds, found, settings.spool)
         for entry, why in replayed.still_refused:
             say(f"still refused: {entry.key} record {entry.row}: {why}")
         say(f"{replayed.cleaning} rows go through cleaning again, {replayed.read} records could be read after all")
-        return runs.sync(settings, instance, rebuild=False, say=say)
+        return runs.sync(settings, instance, say=say)
 
 
 # What `up --generate` lands, now and then: a feed and what its generator is told.

@@ -13,7 +13,8 @@ import dagster as dg
 
 from c360_assets import automation, checks, landing, local, staging, transform
 from c360_assets.feeds import Feed, load_feeds
-from c360_assets.landing import Bucket
+from c360_assets.landing import SENSOR_WAIT, Bucket
+from c360_assets.pending import pending_feeds
 from c360_assets.settings import Settings
 from c360_assets.warehouse import Warehouse, open_warehouse
 
@@ -31,12 +32,13 @@ def build_defs(
     feeds = feeds if feeds is not None else load_feeds([settings.dbt_project / "models" / "staging"])
     bucket = bucket or (lambda: local.landing_bucket(settings))
     manifest = manifest or transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
+    lineage = transform.lineage_of(manifest, feeds)
     limits: Any = {"objects": settings.batch_objects, "size": settings.batch_bytes}
     policy: Any = {"retry_policy": automation.RETRIES, "pool": automation.POOL}
 
     loads = [staging.staging_asset(f, bucket, warehouse, settings.spool, **limits, **policy) for f in feeds.values()]
     build = transform.transform_assets(
-        settings.dbt_project, manifest, feeds, warehouse,
+        settings.dbt_project, manifest, feeds, lineage, warehouse,
         prepare=lambda session: staging.prepare_tables(session, list(feeds.values())), **policy,
     )  # fmt: skip
     landed = [
@@ -47,7 +49,7 @@ def build_defs(
         dg.AssetSpec(["staging", name], deps=[load.key for load in loads], kinds={warehouse.engine}, description=text)
         for name, text in staging.REGISTERS.items()
     ]
-    jobs = {name: automation.feed_job(name) for name in feeds}
+    jobs = {name: automation.feed_job(name, lineage.not_made_of([name])) for name in feeds}
     sync = automation.sync_job()
     sensors = [
         landing.landing_sensor(
@@ -69,7 +71,9 @@ def build_defs(
         assets=automation.with_policies([*landed, *registers, *loads, build], fresh, warehouse.engine),
         asset_checks=[check for f in feeds.values() for check in checks.staging_checks(f, warehouse)],
         jobs=[sync, *jobs.values()],
-        schedules=automation.schedules(sync),
+        schedules=automation.schedules(
+            sync, lambda: pending_feeds(feeds, lineage, bucket(), warehouse, SENSOR_WAIT), lineage.not_made_of
+        ),
         sensors=sensors,
         executor=dg.in_process_executor,
         loggers={"console": automation.plain_lines},

@@ -10,23 +10,51 @@ from collections.abc import Callable, Iterator
 
 import dagster as dg
 
-from c360_assets import automation
+from c360_assets import automation, local, transform
 from c360_assets.cli import BLOCKED, DONE, ERROR
 from c360_assets.definitions import build_defs
+from c360_assets.feeds import load_feeds
+from c360_assets.pending import pending_feeds
 from c360_assets.processes import process_tags
 from c360_assets.settings import Settings
 from c360_assets.warehouse import open_warehouse
 
 
-def sync(settings: Settings, instance: dg.DagsterInstance, *, rebuild: bool, say: Callable[[str], None]) -> int:
-    """Loads all that is new and builds up to the last layer; returns the exit code."""
+def sync(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    *,
+    rebuild: bool = False,
+    everything: bool = False,
+    say: Callable[[str], None],
+) -> int:
+    """Loads all that is new and builds what is made of it, up to the last layer; returns the exit code.
+
+    `everything`: also what has nothing new, and all its checks; a rebuild is of everything.
+    """
     with _quiet(settings):
-        defs = build_defs(settings, warehouse=open_warehouse(settings, announce=say))
+        warehouse = open_warehouse(settings, announce=say)
+        feeds = load_feeds([settings.dbt_project / "models" / "staging"])
+        manifest = transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
+        selection: set[str] | None = None
+        lineage = transform.lineage_of(manifest, feeds)
+        if not rebuild and not everything:
+            news = pending_feeds(feeds, lineage, local.landing_bucket(settings), warehouse)
+            if not news:
+                say("nothing new; c360 sync --all makes and checks everything all the same")
+                return DONE
+            if news != feeds.keys():
+                selection = news
+        defs = build_defs(settings, warehouse=warehouse, feeds=feeds, manifest=manifest)
+        graph = defs.resolve_asset_graph()
         result = defs.resolve_job_def(automation.SYNC).execute_in_process(
             instance=instance,
             raise_on_error=False,
             tags=process_tags(),
             run_config={"ops": {"dbt_build": {"config": {"rebuild": rebuild}}}, "loggers": {"console": {}}},
+            asset_selection=sorted(automation.made_of(selection, lineage.not_made_of(selection)).resolve(graph))
+            if selection
+            else None,
         )
     failed = [c for c in result.get_asset_check_evaluations() if not c.passed]
     for check in failed:

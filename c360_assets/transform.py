@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -23,18 +22,19 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
 from packaging.version import Version
 
+from c360_assets import pending
 from c360_assets.feeds import Feed
+from c360_assets.pending import Lineage
 from c360_assets.processes import sign_run
 from c360_assets.settings import ProjectError
-from c360_assets.warehouse import TIMESTAMP, Session, Warehouse, may_pass
+from c360_assets.warehouse import Session, Warehouse, may_pass
 
 FAILING_ROWS = 20
 SOURCES = 200
-# A row from the start of a rebuild to its end: a later full run goes on with one that broke off.
-UNFINISHED = "staging.unfinished_rebuild"
 # Snowflake's connector warns at every start of dbt about libraries that it does not use.
 QUIET = {"PYTHONWARNINGS": "ignore"}
 KEPT_RUNS = 20
+FINGERPRINT = "fingerprint"
 DBT = Path(sys.executable).with_name("dbt")
 
 
@@ -42,10 +42,10 @@ def prepare_manifest(project: Path, home: Path, warehouse: Warehouse) -> Path:
     """The project's manifest for this target, made anew only when a file of the project changed; safe side by side."""
     home.mkdir(parents=True, exist_ok=True)
     manifest = home / warehouse.target / "manifest.json"
-    stamp = manifest.with_name("fingerprint")
+    stamp = manifest.with_name(FINGERPRINT)
     with (home / "parsing.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        fingerprint = _fingerprint(project)
+        fingerprint = fingerprint_of(project)
         if manifest.exists() and stamp.exists() and stamp.read_text() == fingerprint:
             return manifest
         with _environment(warehouse.dbt_environment()):
@@ -59,6 +59,11 @@ def prepare_manifest(project: Path, home: Path, warehouse: Warehouse) -> Path:
             raise ProjectError(f"the dbt project {project} cannot be read:\n{parsed.stdout}{parsed.stderr}".rstrip())
         stamp.write_text(fingerprint)
     return manifest
+
+
+def lineage_of(manifest: Path, feeds: Mapping[str, Feed]) -> Lineage:
+    """Which feeds the models are made of, in the project as it was when `prepare_manifest` made the manifest."""
+    return Lineage.read(json.loads(manifest.read_text()), manifest.with_name(FINGERPRINT).read_text(), feeds)
 
 
 class LayerTranslator(DagsterDbtTranslator):
@@ -114,6 +119,7 @@ def transform_assets(
     project: Path,
     manifest: Path,
     feeds: Mapping[str, Feed],
+    lineage: Lineage,
     warehouse: Warehouse,
     *,
     prepare: Callable[[Session], None],
@@ -142,12 +148,14 @@ def transform_assets(
         sign_run(context)
         with warehouse.writing("preparing staging") as session:
             prepare(session)
+            pending.prepare_marks(session)
             # A feed's job leaves out views of staging at most, and can finish what a rebuild left.
             keeps = {key for key in context.assets_def.keys if key.path[0] != "staging"}
             is_whole = keeps <= context.selected_asset_keys
-            rebuild = config.rebuild or (is_whole and _is_unfinished(session))
+            rebuild = config.rebuild or (is_whole and pending.is_rebuild_unfinished(session))
             if rebuild and is_whole:
-                _note_rebuild(session)
+                pending.note_rebuild(session)
+            newest = pending.newest_batches(session)
         # Unit tests of models prove the SQL, not the data: they are run where the code is tested.
         arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if rebuild else [])]
         events: list[Any] = []
@@ -160,24 +168,17 @@ def transform_assets(
                 failure = error
         with warehouse.reading() as session:
             yield from (_described(event, session, read) for event in events)
-        if failure is not None:
-            raise dg.Failure(description=str(failure), allow_retries=may_pass(failure)) from failure
-        if rebuild and is_whole:
-            with warehouse.writing("rebuilt") as session:
-                session.execute(f"delete from {UNFINISHED}")
+        selected = {".".join(key.path) for key in context.selected_asset_keys}
+        with warehouse.writing("noting what is built") as session:
+            if failure is not None:
+                pending.forget_built(session, lineage.feeds_behind(selected))
+                raise dg.Failure(description=str(failure), allow_retries=may_pass(failure)) from failure
+            built = lineage.served_by(selected)
+            pending.note_built(session, lineage.project, {feed: newest.get(feed, "") for feed in built})
+            if rebuild and is_whole:
+                pending.note_rebuilt(session)
 
     return build
-
-
-def _is_unfinished(session: Session) -> bool:
-    """Did a rebuild begin and not come to its end? Tables behind the point where it broke off hold what was before."""
-    session.ensure(UNFINISHED, {"since": TIMESTAMP})
-    return bool(session.rows(f"select 1 from {UNFINISHED} limit 1"))
-
-
-def _note_rebuild(session: Session) -> None:
-    session.ensure(UNFINISHED, {"since": TIMESTAMP})
-    session.execute(f"insert into {UNFINISHED} values (?)", [datetime.now(UTC).replace(tzinfo=None)])
 
 
 def _run_folder(manifest: Path, run_id: str) -> Path:
@@ -257,7 +258,8 @@ def _text(metadata: Mapping[str, Any] | None, name: str) -> str:
     return str(getattr(value, "value", value))
 
 
-def _fingerprint(project: Path) -> str:
+def fingerprint_of(project: Path) -> str:
+    """Of every file of the project that dbt reads, and of which dbt reads it."""
     digest = hashlib.sha256(DBT.resolve().as_posix().encode())
     for path in sorted(p for p in project.rglob("*") if p.suffix in (".sql", ".yml", ".csv", ".md")):
         digest.update(path.relative_to(project).as_posix().encode())

@@ -61,10 +61,15 @@ UNFINISHED = [s for s in dg.DagsterRunStatus if s.value not in ("SUCCESS", "FAIL
 # --- homes
 
 
+# Further settings of every command.
+SETTINGS: dict[str, str] = {}
+
+
 def environment(home: Path) -> dict[str, str]:
     """The environment of a command: a home of its own, an embedded S3, nothing of whoever runs this."""
     plain = {n: v for n, v in os.environ.items() if not n.startswith(("C360_", "AWS_", "DAGSTER_", "SNOWFLAKE_"))}
-    return plain | {"C360_HOME": str(home), "C360_BATCH_OBJECTS": str(SYNC_OBJECTS), "C360_WAIT": "120"}
+    ours = {"C360_HOME": str(home), "C360_BATCH_OBJECTS": str(SYNC_OBJECTS), "C360_WAIT": "120"}
+    return plain | ours | SETTINGS
 
 
 def command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

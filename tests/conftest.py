@@ -16,7 +16,7 @@ import pytest
 
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
-from tests.parts import Platform
+from tests.parts import Platform, without_shop
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -82,11 +82,13 @@ def _new_bucket(s3_endpoint: str) -> Bucket:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Settings of an empty home."""
-    return Settings.load({"C360_HOME": str(tmp_path / "home"), "C360_WAIT": "20"})
+    """Settings of an empty home, and of a project without the shop."""
+    return Settings.load(
+        {"C360_HOME": str(tmp_path / "home"), "C360_WAIT": "20", "C360_DBT_PROJECT": str(without_shop())}
+    )
 
 
 @pytest.fixture
 def platform(settings: Settings, bucket: Bucket) -> Platform:
     """The whole pipe on DuckDB: S3, staging, and dbt in this process, which is warm after the first test."""
-    return Platform(settings, bucket)
+    return Platform(settings, bucket).begin()

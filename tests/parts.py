@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
 
-from c360_assets import staging
+from c360_assets import pending, staging, transform
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import Bucket
+from c360_assets.pending import Lineage
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.staging import Loaded
 from c360_assets.warehouse import Warehouse, open_warehouse
@@ -24,7 +29,8 @@ from c360_assets.warehouse import Warehouse, open_warehouse
 Row = tuple[Any, ...]
 UNIT_TESTS = "unit_test"
 
-_MANIFESTS: dict[tuple[Path, str, str], Any] = {}
+_MANIFESTS: dict[tuple[Path, str, str], tuple[Any, dict[str, Any]]] = {}  # as dbt takes it, and as it is written
+_EMPTY: dict[Path, Path] = {}
 _WORK = Path(tempfile.mkdtemp(prefix="c360-tests-"))
 
 
@@ -36,47 +42,60 @@ class BuildFailed(AssertionError):
         self.failed = failed
 
 
+def manifest_of(warehouse: Warehouse, project: Path) -> tuple[Any, dict[str, Any]]:
+    """The project parsed for the warehouse's target, once in this process: as dbt takes it, and as it is written.
+
+    Raises:
+        BuildFailed: if it cannot be read.
+    """
+    environment = warehouse.dbt_environment()
+    # The database's name stands in the manifest.
+    parsed_for = (project, warehouse.target, environment.get("SNOWFLAKE_DATABASE", ""))
+    if parsed_for not in _MANIFESTS:
+        with _environment(environment):
+            parsed = dbtRunner().invoke(["--quiet", "parse", *_places(warehouse, project)])
+        if not parsed.success:
+            raise BuildFailed([], str(parsed.exception))
+        written = json.loads((_WORK / warehouse.target / "manifest.json").read_text())
+        _MANIFESTS[parsed_for] = parsed.result, written
+    return _MANIFESTS[parsed_for]
+
+
 def dbt_build(warehouse: Warehouse, project: Path = PROJECT / "dbt", *arguments: str) -> list[str]:
     """`dbt build` in this process on the warehouse; the names of what was built and tested.
 
     Raises:
         BuildFailed: if a model or test failed.
     """
-    environment = warehouse.dbt_environment()
-    parsed_for = (
-        project,
-        warehouse.target,
-        environment.get("SNOWFLAKE_DATABASE", ""),
-    )  # its name stands in the manifest
-    manifest = _MANIFESTS.get(parsed_for)
-    before = dict(os.environ)
-    os.environ.update(environment)
-    places = ["--project-dir", str(project), "--profiles-dir", str(project), "--target", warehouse.target,
-              "--target-path", str(_WORK / warehouse.target), "--log-path", str(_WORK), "--log-level-file", "none"]  # fmt: skip
-    try:
-        if manifest is None:
-            parsed = dbtRunner().invoke(["--quiet", "parse", *places])
-            if not parsed.success:
-                raise BuildFailed([], str(parsed.exception))
-            manifest = _MANIFESTS[parsed_for] = parsed.result
-        with warehouse.held("dbt in a test"):
-            # Unit tests of models have a test of their own: they prove the SQL, not the data.
-            asked = arguments if UNIT_TESTS in arguments else (*arguments, "--exclude-resource-type", UNIT_TESTS)
-            built = dbtRunner(manifest=manifest).invoke(["--quiet", "build", *asked, *places])
-    finally:
-        # Else this process keeps DuckDB's lock on the file.
-        DuckDBConnectionManager.close_all_connections()
-        for name in environment:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                del os.environ[name]
+    manifest, _ = manifest_of(warehouse, project)
+    with _environment(warehouse.dbt_environment()):
+        try:
+            with warehouse.held("dbt in a test"):
+                # Unit tests of models have a test of their own: they prove the SQL, not the data.
+                asked = arguments if UNIT_TESTS in arguments else (*arguments, "--exclude-resource-type", UNIT_TESTS)
+                built = dbtRunner(manifest=manifest).invoke(["--quiet", "build", *asked, *_places(warehouse, project)])
+        finally:
+            # Else this process keeps DuckDB's lock on the file.
+            DuckDBConnectionManager.close_all_connections()
     if built.exception is not None:
         raise BuildFailed([], str(built.exception))
     failed = [r for r in built.result if r.status not in ("success", "pass", "warn", "skipped")]
     if failed:
         raise BuildFailed([r.node.name for r in failed], "\n".join(f"{r.node.name}: {r.message}" for r in failed))
     return [r.node.name for r in built.result if r.status != "skipped"]
+
+
+def _places(warehouse: Warehouse, project: Path) -> list[str]:
+    return ["--project-dir", str(project), "--profiles-dir", str(project), "--target", warehouse.target,
+            "--target-path", str(_WORK / warehouse.target), "--log-path", str(_WORK), "--log-level-file", "none"]  # fmt: skip
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield
 
 
 def forget_manifest(project: Path) -> None:
@@ -86,16 +105,28 @@ def forget_manifest(project: Path) -> None:
 
 
 class Platform:
-    """S3 to core without Dagster around it, for tests of what the tables hold."""
+    """S3 to gold without Dagster around it, for tests of what the tables hold; without a project named, without the shop."""
 
     def __init__(
-        self, settings: Settings, bucket: Bucket, *, project: Path = PROJECT / "dbt", warehouse: Warehouse | None = None
+        self, settings: Settings, bucket: Bucket, *, project: Path | None = None, warehouse: Warehouse | None = None
     ) -> None:
         self.settings = settings
         self.bucket = bucket
-        self.project = project
-        self.feeds: dict[str, Feed] = load_feeds([project / "models" / "staging"])
+        self.project = project or without_shop()
+        self.feeds: dict[str, Feed] = load_feeds([self.project / "models" / "staging"])
         self.warehouse = warehouse or open_warehouse(settings)
+
+    def begin(self) -> Platform:
+        """A home where every table is, and empty: what a first build leaves, made once in this process and copied."""
+        if self.project not in _EMPTY:
+            first = Platform(
+                replace(self.settings, home=Path(tempfile.mkdtemp(dir=_WORK))), self.bucket, project=self.project
+            )
+            first.build()
+            _EMPTY[self.project] = first.settings.duckdb_path
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_EMPTY[self.project], self.settings.duckdb_path)
+        return self
 
     def put(self, name: str, body: bytes, feed: str = "customers", mtime: str | None = None) -> str:
         """An object under the feed's prefix; returns its key."""
@@ -119,9 +150,33 @@ class Platform:
         )
 
     def build(self, *arguments: str) -> list[str]:
+        """`dbt build` with the arguments; without any, of what has something new, as a sync does it."""
         with self.warehouse.writing("test") as session:
             staging.prepare_tables(session, list(self.feeds.values()))
-        return dbt_build(self.warehouse, self.project, *arguments)
+            pending.prepare_marks(session)
+            if arguments:
+                tables = None
+            else:
+                _, manifest = manifest_of(self.warehouse, self.project)
+                lineage = Lineage.read(manifest, transform.fingerprint_of(self.project), self.feeds)
+                newest = pending.newest_batches(session)
+                news = pending.unbuilt_feeds(session, lineage, self.feeds.keys())
+                tables = lineage.made_of(news)
+                # What fails is to be built again.
+                pending.forget_built(session, news)
+        if tables is None:
+            return dbt_build(self.warehouse, self.project, *arguments)
+        if not tables:
+            return []
+        chosen = [] if tables == lineage.feeds_of.keys() else ["--select", *(t.split(".")[1] for t in sorted(tables))]
+        built = dbt_build(self.warehouse, self.project, *chosen)
+        with self.warehouse.writing("test") as session:
+            pending.note_built(session, lineage.project, {feed: newest.get(feed, "") for feed in news})
+        return built
+
+    def build_all(self) -> list[str]:
+        """Everything with every test, new or not."""
+        return self.build("--select", "*")
 
     def sync(self, feed: str = "customers", **limits: int) -> Loaded:
         """Load and build, tests included."""
@@ -157,13 +212,48 @@ class Platform:
         return {table: digest([tuple(row.values()) for row in self.table(f"core.{table}")]) for table in tables}
 
 
-def project_with(folder: Path, files: dict[str, str]) -> Path:
-    """A copy of the dbt project with further files {path below it: text}."""
+def project_with(folder: Path, files: dict[str, str], *, shop: bool = False) -> Path:
+    """A copy of the dbt project with further files {path below it: text}; without the shop it is half as large."""
     project = folder / "dbt"
     shutil.copytree(PROJECT / "dbt", project)
+    if not shop:
+        _without_shop(project)
     for name, text in files.items():
         (project / name).write_text(text)
     return project
+
+
+@cache
+def without_shop() -> Path:
+    """The project without the shop, one for this process."""
+    return project_with(_WORK, {})
+
+
+# Entities of the shop, the feeds that state them, and what is made of these.
+_SHOP = {
+    "category": "categories",
+    "shop_order": "orders",
+    "order_item": "order_items",
+    "shop_transaction": "transactions",
+    "support_ticket": "support_tickets",
+    "stock_count": "stock_counts",
+}
+_GOLD_OF_TILLS = ("gold.yml", "daily_sales_sources.sql", "daily_sales_summary.sql")
+
+
+def _without_shop(project: Path) -> None:
+    models, settings = project / "models", project / "dbt_project.yml"
+    for entity, feed in _SHOP.items():
+        (models / "staging" / f"{feed}.yml").unlink()
+        for path in (*models.glob(f"*/{entity}.*"), *models.glob(f"*/{entity}_*.sql")):
+            path.unlink()
+    for path in (*(models / "core").glob("inventory.*"), *(models / "gold").iterdir()):
+        if path.name not in _GOLD_OF_TILLS:
+            path.unlink()
+    listed = f", {', '.join(_SHOP)}]"
+    text = settings.read_text()
+    assert listed in text, f"dbt_project.yml lists no {listed}"
+    settings.write_text(text.replace(listed, "]"))
 
 
 def digest(rows: Sequence[Row]) -> str:

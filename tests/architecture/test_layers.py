@@ -187,10 +187,13 @@ def models(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def read_by(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, str]:
-    """{what the model reads: its layer}; a source's layer is its schema."""
+    """{what the model reads: its layer}; a source's layer is its schema. What it only waits for, it does not read."""
     nodes = {**manifest["nodes"], **manifest["sources"]}
+    waits = model["config"]["meta"].get("waits_for") or ()
     return {
-        parent: nodes[parent]["schema"] for parent in model["depends_on"]["nodes"] if not parent.startswith("macro.")
+        parent: nodes[parent]["schema"]
+        for parent in model["depends_on"]["nodes"]
+        if not parent.startswith("macro.") and parent.split(".")[-1] not in waits
     }
 
 
@@ -222,6 +225,16 @@ def test_data_goes_one_way_through_the_layers(manifest: Mapping[str, Any]) -> No
             if (layer != "staging" or not sources) if of_source else layer not in layers:
                 wrong.append(f"{model['schema']}.{model['name']} reads {parent}")
     assert wrong == []
+
+
+def test_what_a_model_waits_for_stands_in_a_comment_of_it_and_nowhere_else(manifest: Mapping[str, Any]) -> None:
+    """Else something new there would change the model, and a sync would not make it."""
+    waiting = {m["name"]: m for m in models(manifest) if m["config"]["meta"].get("waits_for")}
+    assert {"pos_line", "fct_order_items", "v_customer_change_data"} <= waiting.keys()
+    for model in waiting.values():
+        for name in model["config"]["meta"]["waits_for"]:
+            lines = [line for line in model["raw_code"].splitlines() if f"ref('{name}')" in line]
+            assert lines and all(line.startswith("-- ") for line in lines), model["name"]
 
 
 def test_staging_holds_sources_only_and_no_other_layer_has_any(manifest: Mapping[str, Any]) -> None:

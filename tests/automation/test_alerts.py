@@ -15,7 +15,7 @@ import dagster as dg
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from c360_assets import automation, staging
+from c360_assets import automation, staging, transform
 from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket, LandingError
 from c360_assets.settings import Settings
@@ -124,6 +124,7 @@ def test_there_is_an_alert_with_a_webhook_and_none_without(tmp_path: Path) -> No
     # Without feeds there is little graph; the manifest is the project's.
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps(EMPTY_MANIFEST))
+    manifest.with_name(transform.FINGERPRINT).write_text("p1")
 
     def sensors(**environment: str) -> set[str]:
         settings = Settings.load({"C360_HOME": str(tmp_path)} | environment)

@@ -43,7 +43,7 @@ class Watch:
         self.bucket: Callable[[], Bucket] = lambda: platform.bucket
         feed = platform.feeds[FEED]
         limits: Any = {"objects": objects, "size": size}
-        unresolved = automation.feed_job(FEED)
+        unresolved = automation.feed_job(FEED, [])
         self.sensor = landing.landing_sensor(
             feed, unresolved, automation.SYNC, lambda: self.bucket(), platform.warehouse, **limits,
             interval=30, pause=self._paused,

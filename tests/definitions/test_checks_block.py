@@ -17,6 +17,7 @@ from c360_assets.cli import BLOCKED, DONE
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
 from c360_assets.warehouse import open_warehouse
+from tests.parts import without_shop
 
 HEADER = "customer_id,city,updated_at,op\n"
 FILES = {
@@ -36,10 +37,10 @@ class Home:
     status: dg.DagsterRunStatus = dg.DagsterRunStatus.NOT_STARTED
 
     def sync(self, *, rebuild: bool = False) -> int:
-        """What `c360 sync` does; returns its exit code and keeps its lines, and the run as Dagster has it."""
+        """What `c360 sync --all` does; returns its exit code and keeps its lines, and the run as Dagster has it."""
         self.told = []
         with local.dagster_instance(self.settings) as instance:
-            code = runs.sync(self.settings, instance, rebuild=rebuild, say=self.told.append)
+            code = runs.sync(self.settings, instance, rebuild=rebuild, everything=True, say=self.told.append)
             run = instance.get_runs(limit=1)[0]
             self.status = run.status
             self.events = [e.dagster_event for e in instance.all_logs(run.run_id) if e.dagster_event is not None]
@@ -93,6 +94,7 @@ def good(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str) -> Iterator
                 "C360_HOME": str(home),
                 "C360_BUCKET": f"t-{home.name}",
                 "C360_WAIT": "20",
+                "C360_DBT_PROJECT": str(without_shop()),
                 "AWS_ENDPOINT_URL": s3_endpoint,
             }
         )

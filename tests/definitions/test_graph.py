@@ -200,18 +200,31 @@ def test_every_check_says_what_it_checks(defs: dg.Definitions) -> None:
 # --- jobs, schedules, sensors
 
 
-def test_the_job_of_a_feed_selects_its_staging_and_everything_after_it(
-    defs: dg.Definitions, feeds: dict[str, Feed], specs: dict[str, dg.AssetSpec]
+def test_the_job_of_a_feed_selects_its_staging_and_everything_that_is_made_of_it(
+    defs: dg.Definitions, feeds: dict[str, Feed], specs: dict[str, dg.AssetSpec], manifest: Path
 ) -> None:
+    lineage = transform.lineage_of(manifest, feeds)
     for feed in feeds:
         job = defs.resolve_job_def(f"{feed}_batch")
         selected = {
             k.to_user_string() for k in job.asset_layer.executable_asset_keys & job.asset_layer.selected_asset_keys
         }
-        after = {name for name in specs if f"staging/{feed}" in upstream_of(specs, name)} - {
-            "staging/object_ledger", "staging/refused_rows", "staging/quarantine_decisions"
-        }  # fmt: skip
-        assert selected == {f"staging/{feed}"} | after
+        after = {name for name in specs if f"staging/{feed}" in upstream_of(specs, name)}
+        made = {table.replace(".", "/") for table in lineage.made_of([feed])}
+        assert selected == {f"staging/{feed}"} | made
+        # What Dagster has downstream of it and is left out only waits, for a check of something that is made of it.
+        assert made <= after
+
+
+def test_a_feed_reaches_what_reads_it_and_not_what_waits_for_the_accounting(
+    manifest: Path, feeds: dict[str, Feed]
+) -> None:
+    lineage = transform.lineage_of(manifest, feeds)
+    of_customers, of_pos = lineage.made_of(["customers"]), lineage.made_of(["pos"])
+    assert {"clean.accounting", "clean.quarantine"} <= of_customers & of_pos
+    assert {"core.customer_history", "gold.dim_customer", "gold.fct_order_items", "gold.fct_pos_lines"} <= of_customers
+    assert {"core.pos_line", "gold.daily_sales_summary"} <= of_pos - of_customers
+    assert "core.shop_order_log" not in of_customers | of_pos
 
 
 def test_the_sync_job_selects_everything_that_can_be_made(defs: dg.Definitions, specs: dict[str, dg.AssetSpec]) -> None:

@@ -100,9 +100,8 @@ def _plain(value: Any) -> Any:
 @pytest.mark.parametrize("seed", [1])
 def test_any_order_gives_what_the_oracle_says_and_a_rebuild_gives(seed: int, tmp_path: Path, bucket: Bucket) -> None:
     chance = random.Random(seed)
-    platform = Platform(
-        Settings.load({"C360_HOME": str(tmp_path / f"star-{seed}")}), Bucket(bucket.client, bucket.name, f"star-{seed}")
-    )
+    settings = Settings.load({"C360_HOME": str(tmp_path / f"star-{seed}")})
+    platform = Platform(settings, Bucket(bucket.client, bucket.name, f"star-{seed}"), project=settings.dbt_project)
     objects = objects_of(seed)
     waiting = chance.sample(objects, len(objects))
     step = len(objects) // 4 + 1

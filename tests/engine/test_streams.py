@@ -19,7 +19,7 @@ KEYS = 2_000
 
 
 def home(path: Path, bucket: Bucket) -> Platform:
-    return Platform(Settings.load({"C360_HOME": str(path)}), bucket)
+    return Platform(Settings.load({"C360_HOME": str(path)}), bucket).begin()
 
 
 def events_of(seed: int, keys: int = KEYS) -> list[Event]:

@@ -29,7 +29,8 @@ class Tills:
     """Sends objects in their order; S3's own times are noted, because they decide which copy of a line counts."""
 
     def __init__(self, path: Path, bucket: Bucket) -> None:
-        self.platform = Platform(Settings.load({"C360_HOME": str(path)}), Bucket(bucket.client, bucket.name, path.name))
+        own = Bucket(bucket.client, bucket.name, path.name)
+        self.platform = Platform(Settings.load({"C360_HOME": str(path)}), own).begin()
         self.sent: list[GeneratedObject] = []
 
     def send(self, *objects: GeneratedObject) -> None:

@@ -36,7 +36,7 @@ C1,Turin,,never,,
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory, bucket_of_module: Bucket) -> Platform:
-    built = Platform(Settings.load({"C360_HOME": str(tmp_path_factory.mktemp("life"))}), bucket_of_module)
+    built = Platform(Settings.load({"C360_HOME": str(tmp_path_factory.mktemp("life"))}), bucket_of_module).begin()
     built.put("a.csv", (HEADER + FIRST).encode())
     built.put("copy.csv", (HEADER + FIRST.splitlines()[0] + "\n").encode())
     built.sync()

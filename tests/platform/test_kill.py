@@ -15,6 +15,7 @@ import pytest
 
 from tests import chaos
 from tests.chaos import EVENTS, Moment, Reference
+from tests.parts import without_shop
 
 LOADS = 10
 
@@ -23,6 +24,7 @@ minutes_long = pytest.mark.skipif(not os.environ.get("C360_CHAOS"), reason="take
 
 @pytest.fixture(scope="module")
 def landed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    chaos.SETTINGS["C360_DBT_PROJECT"] = str(without_shop())
     return chaos.landed_home(tmp_path_factory.mktemp("kill"))
 
 

@@ -39,7 +39,7 @@ def etag(body: bytes) -> str:
 def another(platform: Platform, name: str) -> Platform:
     """A platform with an empty home and prefix of its own, on the same S3."""
     settings = Settings.load({"C360_HOME": str(platform.settings.home.parent / name)})
-    return Platform(settings, Bucket(platform.bucket.client, platform.bucket.name, name))
+    return Platform(settings, Bucket(platform.bucket.client, platform.bucket.name, name)).begin()
 
 
 def staged(platform: Platform) -> dict[str, str]:
@@ -142,7 +142,7 @@ def story(s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
     bucket = Bucket(client, "t-ledger-story", "stream_data")
     bucket.ensure()
     home = tmp_path_factory.mktemp("ledger") / "home"
-    story = Story(Platform(Settings.load({"C360_HOME": str(home)}), bucket))
+    story = Story(Platform(Settings.load({"C360_HOME": str(home)}), bucket).begin())
     put = story.platform.put
 
     put(*AGAIN)

@@ -26,7 +26,7 @@ def test_three_full_files_give_the_same_tables_in_every_order(
     digests = []
     for number, order in enumerate(permutations(files)):
         settings = Settings.load({"C360_HOME": str(tmp_path / str(number))})
-        platform = Platform(settings, Bucket(bucket.client, bucket.name, f"order-{number}"))
+        platform = Platform(settings, Bucket(bucket.client, bucket.name, f"order-{number}")).begin()
         for file in order:
             platform.put(file.name, file.read_bytes())
             platform.load()

@@ -335,7 +335,7 @@ def test_a_line_that_stands_twice_is_found(platform: Platform) -> None:
     with platform.warehouse.writing("test") as session:
         session.execute("insert into core.pos_line_log select * from core.pos_line_log")
     with pytest.raises(BuildFailed) as failure:
-        platform.build()
+        platform.build_all()
     assert failure.value.failed == ["pos_line_log_one_standing_row"]
 
 
@@ -345,7 +345,7 @@ def test_days_that_are_not_their_lines_are_found(platform: Platform) -> None:
     with platform.warehouse.writing("test") as session:
         session.execute("update gold.daily_sales_summary set units_sold = 3")
     with pytest.raises(BuildFailed) as failure:
-        platform.build()
+        platform.build_all()
     assert failure.value.failed == ["daily_sales_summary_equals_lines"]
 
 

@@ -95,7 +95,7 @@ def s3(s3_endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     [
         ([], "COMMAND"),
         (["snyc"], "snyc"),
-        (["sync", "--all"], "--all"),
+        (["sync", "--nothing"], "--nothing"),
         (["query"], "sql"),
         (["query", " ; "], "empty"),
         (["query", "select 1", "--format", "xml"], "xml"),

@@ -1,3 +1,5 @@
+{{ config(meta={'waits_for': ['accounting']}) }}
+
 -- What is handed on waits for the accounting to add up: depends_on: {{ ref('accounting') }}
 -- and for as many lines as were accepted: depends_on: {{ ref('pos_line_replaced') }}
 select

@@ -4,6 +4,7 @@
     upstream=['order_item_log', 'shop_order_log', 'shop_transaction_log', 'customer_log', 'product_log', 'category_log'],
     touched='touched_order_items',
     carries=['order_id', 'order_day', 'currency', 'category_id', 'product_id', 'customer_id'],
+    meta={'waits_for': ['accounting']},
 ) }}
 
 -- depends_on: {{ ref('order_item_log') }}, {{ ref('shop_order_log') }}, {{ ref('shop_transaction_log') }}
