@@ -128,8 +128,7 @@ def note_rebuilt(session: Session) -> None:
 
 def unbuilt_feeds(session: Session, lineage: Lineage, feeds: Collection[str]) -> set[str]:
     """The feeds whose batches, or whose project, some model has not seen; or a table of whom is not there."""
-    named = session.rows("select lower(table_schema), lower(table_name) from information_schema.tables")
-    tables = {f"{schema}.{name}" for schema, name in named}
+    tables = _tables(session)
     if not {BUILT, UNFINISHED, "staging.object_ledger", "staging.quarantine_decisions"} <= tables:
         return set(feeds)
     if session.rows(f"select 1 from {UNFINISHED} limit 1"):
@@ -141,6 +140,16 @@ def unbuilt_feeds(session: Session, lineage: Lineage, feeds: Collection[str]) ->
         if table not in tables:
             behind |= made_of or set(feeds)
     return behind
+
+
+def missing_tables(session: Session, lineage: Lineage) -> set[str]:
+    """The tables of the project that are not there: nothing that reads them could be made."""
+    return lineage.feeds_of.keys() - _tables(session)
+
+
+def _tables(session: Session) -> set[str]:
+    named = session.rows("select lower(table_schema), lower(table_name) from information_schema.tables")
+    return {f"{schema}.{name}" for schema, name in named}
 
 
 def pending_feeds(

@@ -156,19 +156,27 @@ def transform_assets(
             if rebuild and is_whole:
                 pending.note_rebuild(session)
             newest = pending.newest_batches(session)
+            selected = {".".join(key.path) for key in context.selected_asset_keys}
+            missing = pending.missing_tables(session, lineage)
         # Unit tests of models prove the SQL, not the data: they are run where the code is tested.
-        arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if rebuild else [])]
+        arguments = ["build", "--exclude-resource-type", "unit_test"]
         events: list[Any] = []
         failure: Exception | None = None
+        folder = _run_folder(manifest, context.run.run_id)
         with warehouse.held("dbt build"), _environment(warehouse.dbt_environment() | QUIET):
-            invocation = dbt.cli(arguments, context=context, target_path=_run_folder(manifest, context.run.run_id))
             try:
+                if missing - selected:
+                    # A young home: what is selected reads them. What fails here fails again below, and is told there.
+                    first = [*arguments, "--select", " ".join(sorted(table.split(".")[1] for table in missing))]
+                    dbt.cli(first, manifest=read, target_path=folder, raise_on_error=False).wait()
+                invocation = dbt.cli(
+                    [*arguments, *(["--full-refresh"] if rebuild else [])], context=context, target_path=folder
+                )
                 events.extend(invocation.stream())
             except Exception as error:  # noqa: BLE001 - what was built before it is reported first, then it is raised
                 failure = error
         with warehouse.reading() as session:
             yield from (_described(event, session, read) for event in events)
-        selected = {".".join(key.path) for key in context.selected_asset_keys}
         with warehouse.writing("noting what is built") as session:
             if failure is not None:
                 pending.forget_built(session, lineage.feeds_behind(selected))

@@ -126,6 +126,12 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
+def platform(settings: Settings, bucket: Bucket) -> Platform:
+    """Nothing is there yet."""
+    return Platform(settings, bucket)
+
+
+@pytest.fixture
 def watch(platform: Platform, instance: dg.DagsterInstance) -> Watch:
     return Watch(platform, instance)
 
