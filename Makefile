@@ -70,6 +70,7 @@ bench: install ## throughput, one late file, memory: ratios, plots in docs/bench
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-all.lock
 	$(BIN)/python -m bench.throughput
 	$(BIN)/python -m bench.late_file
+	$(BIN)/python -m bench.late_order
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.history --part all
 

@@ -14,11 +14,8 @@ import random
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from dbt.cli.main import dbtRunner
-
-from bench.parts import home, report, stacked
+from bench.parts import Dbt, home, report, stacked
 from c360_assets import staging
 from c360_assets.feeds import load_feeds
 from c360_assets.landing import Listed
@@ -28,27 +25,6 @@ from c360_assets.warehouse import DuckDBWarehouse, open_warehouse
 
 DAYS = 200
 MODELS = ("+daily_sales_summary",)
-
-
-class Dbt:
-    """dbt in this process, its project parsed once."""
-
-    def __init__(self, warehouse: DuckDBWarehouse, work: Path) -> None:
-        self._warehouse = warehouse
-        self._places = ["--project-dir", str(PROJECT / "dbt"), "--profiles-dir", str(PROJECT / "dbt"), "--target", "duckdb",
-                        "--target-path", str(work / "target"), "--log-path", str(work)]  # fmt: skip
-        self._manifest: Any = dbtRunner().invoke(["--quiet", "parse", *self._places]).result
-
-    def build(self, *arguments: str) -> dict[str, float]:
-        """{node: seconds}"""
-        with self._warehouse.held("bench"):
-            built = dbtRunner(manifest=self._manifest).invoke(["--quiet", "build", *arguments, *self._places])
-        from dbt.adapters.duckdb.connections import DuckDBConnectionManager
-
-        DuckDBConnectionManager.close_all_connections()
-        if not built.success:
-            raise RuntimeError([(r.node.name, r.message) for r in built.result if r.status not in ("success", "pass")])
-        return {r.node.name: r.execution_time for r in built.result}
 
 
 def stage(warehouse: DuckDBWarehouse, lines: int) -> None:

@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+from dbt.cli.main import dbtRunner
 
 from c360_assets import local
 from c360_assets.settings import PROJECT, Settings
+from c360_assets.warehouse import DuckDBWarehouse
 
 C360 = Path(sys.executable).with_name("c360")
 PLOTS = PROJECT / "docs" / "bench"
@@ -78,6 +81,25 @@ class Peak:
             return self._process.children(recursive=True)
         except psutil.Error:
             return []
+
+
+class Dbt:
+    """dbt in this process, its project parsed once."""
+
+    def __init__(self, warehouse: DuckDBWarehouse, work: Path) -> None:
+        self._warehouse = warehouse
+        self._places = ["--project-dir", str(PROJECT / "dbt"), "--profiles-dir", str(PROJECT / "dbt"), "--target", "duckdb",
+                        "--target-path", str(work / "target"), "--log-path", str(work)]  # fmt: skip
+        self._manifest: Any = dbtRunner().invoke(["--quiet", "parse", *self._places]).result
+
+    def build(self, *arguments: str) -> dict[str, float]:
+        """{node: seconds}"""
+        with self._warehouse.held("bench"):
+            built = dbtRunner(manifest=self._manifest).invoke(["--quiet", "build", *arguments, *self._places])
+        DuckDBConnectionManager.close_all_connections()
+        if not built.success:
+            raise RuntimeError([(r.node.name, r.message) for r in built.result if r.status not in ("success", "pass")])
+        return {r.node.name: r.execution_time for r in built.result}
 
 
 def home(path: Path, **environment: str) -> Settings:

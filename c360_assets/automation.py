@@ -1,14 +1,12 @@
-"""Automation: when things run, how often they are tried, who is told.
+"""Automation: when things run, and how often they are tried.
 
-Belongs here: jobs, schedules, retries, pools, freshness, the failure alert; policies once, over the graph. Knows assets
-by key and group only.
+Belongs here: jobs, schedules, retries, pools, freshness; policies once, over the graph. Knows assets by key and group
+only.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import urllib.request
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 
@@ -146,27 +144,3 @@ def _is_ours(record: logging.LogRecord) -> bool:
     told = getattr(record, "dagster_meta", None) or {}
     from_dbt = str(told.get("orig_message", "")).startswith(("Running dbt", "Finished dbt", "A dbt subsetted"))
     return not told.get("dagster_event") and not from_dbt
-
-
-def failure_alert(webhook: str) -> dg.SensorDefinition:
-    """Posts each failed run to the webhook, as `{"text": ...}`, which Slack and its like take."""
-
-    @dg.run_failure_sensor(
-        name="failure_alert",
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Tells the webhook of each failed run.",
-    )
-    def alert(context: dg.RunFailureSensorContext) -> None:
-        run = context.dagster_run
-        post(webhook, f"c360: run {run.run_id[:8]} of {run.job_name} failed: {context.failure_event.message}")
-
-    return alert
-
-
-def post(webhook: str, text: str) -> None:
-    """One message; an answer that is no success raises, so that Dagster shows and repeats the tick."""
-    request = urllib.request.Request(
-        webhook, data=json.dumps({"text": text}).encode(), headers={"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=10):
-        return

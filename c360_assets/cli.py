@@ -138,12 +138,15 @@ def _parser() -> argparse.ArgumentParser:
 
     add("prepare", "prepare", "Read the dbt project ahead, so that the first start is quick.")
 
+    report = add("report", "report", "One page: what came in, what was refused and why, every check with its trend.")
+    report.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="where it is written")
     quarantine = add("quarantine", "quarantine", "What was refused and why; try again after a fix, or let go.")
     actions = quarantine.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in (
         ("list", "Open refusals, newest first."),
         ("show", "Open refusals with their text."),
         ("replay", "Try them again, and run what follows."),
+        ("fix", "Land them corrected, at their own event time, and run what follows."),
         ("release", "Let snapshots that the guard holds delete what they lack, and run what follows."),
         ("dismiss", "Take them out of the register; they stay in staging and in the accounting."),
     ):
@@ -157,6 +160,10 @@ def _parser() -> argparse.ArgumentParser:
             action.add_argument("--format", choices=("table", "csv", "json"), default="table")
         else:
             action.add_argument("--all", action="store_true", help="all that are open")
+        if name == "fix":
+            action.add_argument(
+                "--set", action="append", required=True, metavar="COLUMN=VALUE", help="may be said more than once"
+            )
         if name == "dismiss":
             action.add_argument("--why", required=True, help="kept with the decision")
     return parser

@@ -208,6 +208,23 @@ def status(options: argparse.Namespace, settings: Settings) -> int:
     return DONE
 
 
+def report(options: argparse.Namespace, settings: Settings) -> int:
+    from c360_assets.definitions import build_defs
+    from c360_assets.report import page
+
+    with local.embedded_s3(settings), local.dagster_instance(settings) as instance:
+        bucket = local.landing_bucket(settings)
+        bucket.ensure()
+        warehouse, feeds = _warehouse(settings), _feeds(settings)
+        graph = build_defs(settings, warehouse=warehouse, feeds=feeds).resolve_asset_graph()
+        text, summary = page(feeds, bucket, warehouse, instance, list(graph.asset_check_keys))
+    options.output.write_text(text)
+    for line in summary:
+        say(line)
+    print(options.output)
+    return DONE
+
+
 def query(options: argparse.Namespace, settings: Settings) -> int:
     sql = options.sql.strip().rstrip(";")
     if not sql:
@@ -296,9 +313,14 @@ def quarantine(options: argparse.Namespace, settings: Settings) -> int:
     if options.action == "release" and not held:
         say(f"no snapshot is held among the {len(found)} refusals that fit")
         return DONE
+    values = _assigned(options.set) if options.action == "fix" else {}
     from c360_assets import runs
 
     with local.embedded_s3(settings), local.dagster_instance(settings) as instance:
+        if options.action == "fix":
+            for key in register.fix(warehouse, local.landing_bucket(settings), feeds, found, values):
+                print(key, flush=True)
+            return runs.sync(settings, instance, say=say)
         if options.action == "release":
             register.decide(warehouse, held, "release", "")
             say(f"{len(held)} snapshots released")
@@ -312,10 +334,19 @@ def quarantine(options: argparse.Namespace, settings: Settings) -> int:
         return runs.sync(settings, instance, say=say)
 
 
-# What `up --generate` lands, now and then: a feed and what its generator is told.
+def _assigned(texts: Sequence[str]) -> dict[str, str]:
+    """{column: value} of COLUMN=VALUE."""
+    without = [text for text in texts if not text.partition("=")[1]]
+    if without:
+        raise UsageError(f"--set: '{without[0]}' is no COLUMN=VALUE")
+    return {column.strip(): value for column, _, value in (text.partition("=") for text in texts)}
+
+
+# What `up --generate` lands, now and then: a generator and what it is told.
 GENERATED = {
     "customers": ("--customers", "1000", "--days", "1", "--interval", "150", "--rows-per-file", "500", "--rate", "0.1"),
     "pos": ("--stores", "5", "--days", "3", "--interval", "600", "--receipts-per-object", "50", "--rate", "0.1"),
+    "shop": ("--customers", "1000", "--days", "1", "--interval", "3600", "--orders-per-file", "50", "--rate", "0.1"),
 }
 
 

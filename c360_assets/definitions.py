@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from c360_assets import automation, checks, landing, local, staging, transform
+from c360_assets import alerts, automation, checks, landing, local, report, staging, transform
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import SENSOR_WAIT, Bucket
 from c360_assets.pending import pending_feeds
@@ -64,12 +64,21 @@ def build_defs(
         )
         for f in feeds.values()
     ]
-    if settings.alert_webhook:
-        sensors.append(automation.failure_alert(settings.alert_webhook))
+    if told_by := alerts.channels(settings):
+        bounds = {f.name: f.fresh_within_hours for f in feeds.values() if f.fresh_within_hours is not None}
+        sensors.append(
+            alerts.alert_sensor(told_by, [job.name for job in jobs.values()], automation.SYNC, bounds, warehouse)
+        )
+    staged_checks = [check for f in feeds.values() for check in checks.staging_checks(f, warehouse)]
+    page = report.report_asset(
+        feeds, bucket, warehouse, settings.home,
+        after=[*build.keys, *(load.key for load in loads)],
+        checks=[*build.check_keys, *(key for check in staged_checks for key in check.check_keys)],
+    )  # fmt: skip
     fresh = automation.freshness({dg.AssetKey(["staging", f.name]): f.fresh_within_hours for f in feeds.values()})
     return dg.Definitions(
-        assets=automation.with_policies([*landed, *registers, *loads, build], fresh, warehouse.engine),
-        asset_checks=[check for f in feeds.values() for check in checks.staging_checks(f, warehouse)],
+        assets=automation.with_policies([*landed, *registers, *loads, build, page], fresh, warehouse.engine),
+        asset_checks=staged_checks,
         jobs=[sync, *jobs.values()],
         schedules=automation.schedules(
             sync, lambda: pending_feeds(feeds, lineage, bucket(), warehouse, SENSOR_WAIT), lineage.not_made_of

@@ -87,6 +87,13 @@ class Bucket:
             raise LandingError(f"s3://{self.name}/{key} is gone right after it was put: is something deleting there?")
         return key, after, "new" if before is None else "same" if before == after else "overwritten"
 
+    def put_text(self, feed: Feed, name: str, text: str, file_time: datetime) -> str:
+        """Puts a file that is made here under the feed, with its file time, UTC without zone; returns its key."""
+        key = self.folder(feed) + name
+        mtime = file_time.replace(tzinfo=UTC).isoformat()
+        self.client.put_object(Bucket=self.name, Key=key, Body=text.encode(), Metadata={"mtime": mtime})
+        return key
+
     def _etag(self, key: str) -> str | None:
         try:
             return str(self.client.head_object(Bucket=self.name, Key=key)["ETag"]).strip('"')

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -56,6 +57,9 @@ class Settings:
     sensor_interval: int = 30
     trace: int = 0
     alert_webhook: str = field(default="", repr=False)
+    alert_smtp: str = field(default="", repr=False)
+    alert_from: str = ""
+    alert_to: tuple[str, ...] = ()
     s3_endpoint: str = ""
     dbt_project: Path = PROJECT / "dbt"
     snowflake: Snowflake = field(default_factory=Snowflake)
@@ -113,6 +117,12 @@ class Settings:
                     "C360_WAREHOUSE is snowflake, but none of SNOWFLAKE_PRIVATE_KEY_PATH, SNOWFLAKE_PASSWORD, "
                     "SNOWFLAKE_TOKEN is set"
                 )
+        if self.alert_smtp:
+            if urlsplit(self.alert_smtp).scheme not in ("smtp", "smtps"):
+                raise SettingsError("C360_ALERT_SMTP is no smtp://user:password@host:port or smtps://...")
+            for name in ("C360_ALERT_FROM", "C360_ALERT_TO"):
+                if not getattr(self, _C360[name]):
+                    raise SettingsError(f"C360_ALERT_SMTP is set, but {name} is not")
         for name, attribute in _C360.items():
             value = getattr(self, attribute)
             if isinstance(value, int | float) and not 0 < value < float("inf") and attribute != "trace":
@@ -136,6 +146,9 @@ _C360 = {
     "C360_SENSOR_INTERVAL": "sensor_interval",
     "C360_TRACE": "trace",
     "C360_ALERT_WEBHOOK": "alert_webhook",
+    "C360_ALERT_SMTP": "alert_smtp",
+    "C360_ALERT_FROM": "alert_from",
+    "C360_ALERT_TO": "alert_to",
     "C360_DBT_PROJECT": "dbt_project",
     "AWS_ENDPOINT_URL": "s3_endpoint",
 }
@@ -148,6 +161,8 @@ def _parsed(name: str, text: str, kind: type) -> Any:
         return Path(text)
     if kind is str:
         return text
+    if kind is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
     number: type[int] | type[float] = int if kind is int else float
     try:
         return number(text)

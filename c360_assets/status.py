@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -81,7 +81,9 @@ def status_of(
             )
         )
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
-    return Status(told, [_check(key, records.get(key)) for key in sorted(checks, key=lambda k: k.to_user_string())])
+    return Status(
+        told, [check_status(key, records.get(key)) for key in sorted(checks, key=lambda k: k.to_user_string())]
+    )
 
 
 def write_status(status: Status, form: str) -> None:
@@ -143,7 +145,29 @@ def _counts(session: Session) -> dict[str, dict[str, Any]]:
     return {str(feed): dict(zip(names, [*(int(v) for v in counts), last], strict=True)) for feed, *counts, last in rows}
 
 
-def _check(key: dg.AssetCheckKey, record: Any) -> CheckStatus:
+def last_checks(instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]) -> dict[dg.AssetCheckKey, Any]:
+    """{check: the record of its last evaluation, or None}. One that a run has only planned says nothing yet."""
+    newest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    found: dict[dg.AssetCheckKey, Any] = {}
+    for key in keys:
+        record = newest.get(key)
+        found[key] = (
+            record if record is None or _is_finished(record) else next(iter(finished_checks(instance, key)), None)
+        )
+    return found
+
+
+def finished_checks(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> list[Any]:
+    """The records of the check's last evaluations, newest first."""
+    return [r for r in instance.event_log_storage.get_asset_check_execution_history(key, limit=30) if _is_finished(r)]
+
+
+def _is_finished(record: Any) -> bool:
+    return bool(record.event) and record.event.dagster_event.event_type_value == "ASSET_CHECK_EVALUATION"
+
+
+def check_status(key: dg.AssetCheckKey, record: Any) -> CheckStatus:
+    """From the newest record that the instance has of the check, or None."""
     asset = key.asset_key.to_user_string()
     event = record.event.dagster_event if record and record.event else None
     evaluation = event.asset_check_evaluation_data if event else None

@@ -247,7 +247,8 @@ def _without_shop(project: Path) -> None:
         (models / "staging" / f"{feed}.yml").unlink()
         for path in (*models.glob(f"*/{entity}.*"), *models.glob(f"*/{entity}_*.sql")):
             path.unlink()
-    for path in (*(models / "core").glob("inventory.*"), *(models / "gold").iterdir()):
+    stock = [models / "core" / name for name in ("inventory.sql", "inventory.yml")]
+    for path in (*stock, *(models / "gold").iterdir()):
         if path.name not in _GOLD_OF_TILLS:
             path.unlink()
     listed = f", {', '.join(_SHOP)}]"

@@ -346,23 +346,21 @@
 {% macro duckdb__argument(name) %}cast(at_{{ name }} as timestamp){% endmacro %}
 {% macro snowflake__argument(name) %}at_{{ name }}{% endmacro %}
 
-{#- Makes a table function of timestamps that gives rows of the entity's history. -#}
-{% macro table_function(name, arguments, entity, sql) %}
-  {{- return(adapter.dispatch('table_function', 'c360')(name, arguments, entity, sql)) -}}
+{#- Makes a table function of timestamps; `columns` are those that it gives, each with its type. -#}
+{% macro table_function(name, arguments, columns, sql) %}
+  {{- return(adapter.dispatch('table_function', 'c360')(name, arguments, columns, sql)) -}}
 {% endmacro %}
-{% macro duckdb__table_function(name, arguments, entity, sql) %}
+{% macro duckdb__table_function(name, arguments, columns, sql) %}
   {%- do run_query('create or replace macro ' ~ name ~ '(at_' ~ (arguments | join(', at_')) ~ ') as table ' ~ sql) -%}
 {% endmacro %}
-{% macro snowflake__table_function(name, arguments, entity, sql) %}
+{% macro snowflake__table_function(name, arguments, columns, sql) %}
   {#- An emulator, which is what one reaches without TLS, has no table functions in SQL. -#}
   {%- if target.get('protocol', 'https') == 'https' -%}
-    {%- do run_query(snowflake_table_function(name, arguments, entity, sql)) -%}
+    {%- do run_query(snowflake_table_function(name, arguments, columns, sql)) -%}
   {%- endif -%}
 {% endmacro %}
-{% macro snowflake_table_function(name, arguments, entity, sql) %}
-  {%- set columns = [] -%}
-  {%- for column in entity.key + entity.attributes %}{% do columns.append(column ~ ' ' ~ entity.types.get(column, 'varchar')) %}{% endfor -%}
+{% macro snowflake_table_function(name, arguments, columns, sql) %}
   create or replace function {{ name }}(at_{{ arguments | join(' timestamp_ntz, at_') }} timestamp_ntz)
-  returns table ({{ columns | join(', ') }}, valid_from timestamp_ntz, valid_to timestamp_ntz, is_current boolean, change_type varchar, ended_by varchar)
+  returns table ({{ columns | join(', ') }})
   as $${{ sql }}$$
 {% endmacro %}

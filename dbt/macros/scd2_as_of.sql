@@ -59,13 +59,20 @@
   {%- if execute -%}
     {%- set entity = c360.entity(entity_name) -%}
     {%- set schema = this.database ~ '.' ~ this.schema -%}
-    {%- do table_function(schema ~ '.' ~ entity.name ~ '_history_as_of', ['known_at'], entity,
+    {%- set columns = [] -%}
+    {%- for column in entity.key + entity.attributes -%}
+      {%- do columns.append(column ~ ' ' ~ entity.types.get(column, 'varchar')) -%}
+    {%- endfor -%}
+    {%- do columns.extend([
+      'valid_from ' ~ timestamp_type(), 'valid_to ' ~ timestamp_type(), 'is_current boolean', 'change_type varchar', 'ended_by varchar',
+    ]) -%}
+    {%- do table_function(schema ~ '.' ~ entity.name ~ '_history_as_of', ['known_at'], columns,
       scd2_history_as_of(entity, events, argument('known_at'))) -%}
     {%- set valid -%}
       select {{ (entity.key + entity.attributes + ['valid_from', 'valid_to', 'is_current', 'change_type', 'ended_by']) | join(', ') }}
       from ({{ scd2_history_as_of(entity, events, argument('known_at')) }}) as history
       where valid_from <= {{ argument('valid_at') }} and (valid_to is null or valid_to > {{ argument('valid_at') }})
     {%- endset -%}
-    {%- do table_function(schema ~ '.' ~ entity.name ~ '_as_of', ['valid_at', 'known_at'], entity, valid) -%}
+    {%- do table_function(schema ~ '.' ~ entity.name ~ '_as_of', ['valid_at', 'known_at'], columns, valid) -%}
   {%- endif -%}
 {% endmacro %}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import socketserver
 import threading
-import urllib.error
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,11 +20,12 @@ import dagster as dg
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from c360_assets import automation, staging, transform
+from c360_assets import alerts, automation, staging, transform
+from c360_assets.alerts import Channel
 from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket, LandingError
 from c360_assets.settings import Settings
-from c360_assets.warehouse import WarehouseBusy
+from c360_assets.warehouse import Warehouse, WarehouseBusy, open_warehouse
 from tests.parts import Platform
 
 FEED = "customers"
@@ -33,7 +39,7 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-# --- the webhook
+# --- who is told
 
 
 @dataclass
@@ -66,58 +72,269 @@ def webhook() -> Iterator[Webhook]:
     server.server_close()
 
 
+@dataclass
+class Mailbox:
+    """What an SMTP server on `port` was sent, as it came."""
+
+    port: int = 0
+    logins: list[str] = field(default_factory=list)
+    recipients: list[str] = field(default_factory=list)
+    mails: list[EmailMessage] = field(default_factory=list)
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    box = Mailbox()
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            def say(line: str) -> None:
+                self.wfile.write(f"{line}\r\n".encode())
+
+            say("220 here")
+            while line := self.rfile.readline().decode().strip():
+                word = line.split()[0].upper()
+                if word == "EHLO":
+                    say("250-here")
+                    say("250 AUTH PLAIN")
+                elif word == "AUTH":
+                    box.logins.append(base64.b64decode(line.split()[2]).decode())
+                    say("235 in")
+                elif word == "DATA":
+                    say("354 go on")
+                    text = b""
+                    while not text.endswith(b"\r\n.\r\n"):
+                        text += self.rfile.readline()
+                    box.mails.append(message_from_bytes(text[:-5], policy=default))  # type: ignore[arg-type]
+                    say("250 taken")
+                elif word == "QUIT":
+                    say("221 bye")
+                    return
+                else:
+                    if word == "RCPT":
+                        box.recipients.append(line)
+                    say("250 fine")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        box.port = server.server_address[1]
+        yield box
+        server.shutdown()
+
+
+@dg.asset
+def goods() -> None: ...
+
+
+BROKEN = threading.Event()
+
+
 @dg.op
-def breaks() -> None:
-    raise RuntimeError("the customers' table is on fire")
+def work() -> None:
+    if BROKEN.is_set():
+        raise RuntimeError("the customers' table is on fire\nand more")
 
 
 @dg.job(name="customers_batch")
-def failing_job() -> None:
-    breaks()
+def feed_job() -> None:
+    work()
 
 
-def failure_context(instance: dg.DagsterInstance) -> dg.RunFailureSensorContext:
-    result = failing_job.execute_in_process(instance=instance, raise_on_error=False)
-    assert not result.success
-    return dg.build_run_status_sensor_context(
-        sensor_name="failure_alert",
-        dagster_instance=instance,
-        dagster_run=result.dagster_run,
-        dagster_event=result.get_run_failure_event(),
-    ).for_run_failure()
+@dg.job(name="sync")
+def whole_job() -> None:
+    work()
 
 
-def test_a_failed_run_is_told_to_the_webhook_as_slack_takes_it(webhook: Webhook, instance: dg.DagsterInstance) -> None:
-    context = failure_context(instance)
-    automation.failure_alert(webhook.address)(context)
-    ((kind, sent),) = webhook.posts
-    assert kind == "application/json"
-    assert list(sent) == ["text"]
-    assert context.dagster_run.run_id[:8] in sent["text"]
-    assert "customers_batch" in sent["text"] and "failed" in sent["text"]
+class House:
+    """A graph with one check, which passes, warns or fails as told, and its alert sensor."""
+
+    def __init__(
+        self, instance: dg.DagsterInstance, warehouse: Warehouse, *told_by: Channel, hours: float = 24.0
+    ) -> None:
+        self.instance, self.cursor, self.later = instance, "", timedelta(0)
+        self.passed, self.severity = True, dg.AssetCheckSeverity.ERROR
+
+        @dg.asset_check(asset=goods)
+        def sound() -> dg.AssetCheckResult:
+            return dg.AssetCheckResult(passed=self.passed, severity=self.severity)
+
+        self.sensor = alerts.alert_sensor(
+            told_by, ["customers_batch"], "sync", {"customers": hours}, warehouse,
+            now=lambda: datetime.now(UTC) + self.later,
+        )  # fmt: skip
+        self.defs = dg.Definitions([goods], asset_checks=[sound], jobs=[feed_job, whole_job], sensors=[self.sensor])
+
+    def check(self, passed: bool, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR) -> None:
+        self.passed, self.severity = passed, severity
+        self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance, raise_on_error=False
+        )
+
+    def run(self, job: dg.JobDefinition, breaks: bool) -> None:
+        (BROKEN.set if breaks else BROKEN.clear)()
+        job.execute_in_process(instance=self.instance, raise_on_error=False)
+
+    def tick(self) -> str:
+        context = dg.build_sensor_context(instance=self.instance, definitions=self.defs, cursor=self.cursor or None)
+        told = self.sensor.evaluate_tick(context)
+        self.cursor = told.cursor or self.cursor
+        assert told.skip_message
+        return told.skip_message
+
+
+@pytest.fixture
+def house(settings: Settings, instance: dg.DagsterInstance, webhook: Webhook) -> House:
+    return House(instance, open_warehouse(settings), alerts.Webhook(webhook.address))
+
+
+def texts(webhook: Webhook) -> list[str]:
+    assert all(kind == "application/json" and list(sent) == ["text"] for kind, sent in webhook.posts)
+    return [sent["text"] for _, sent in webhook.posts]
+
+
+def test_a_failed_check_is_told_once_and_once_more_when_it_is_over(house: House, webhook: Webhook) -> None:
+    house.check(True)
+    assert house.tick() == "0 problems, all told" and webhook.posts == []
+    house.check(False)
+    assert "1 messages sent" in house.tick()
+    house.check(False)
+    assert house.tick() == "1 problems, all told"
+    house.check(True)
+    house.tick()
+    house.tick()
+    assert texts(webhook) == [
+        "c360: 1 new problems, 0 over\nproblem: check sound of goods failed",
+        "c360: 0 new problems, 1 over\nover: check sound of goods failed",
+    ]
+
+
+def test_a_check_that_is_about_to_run_again_is_as_it_was(house: House, webhook: Webhook) -> None:
+    house.check(False)
+    house.tick()
+    house.instance.create_run_for_job(house.defs.resolve_implicit_global_asset_job_def())
+    assert house.tick() == "1 problems, all told" and len(webhook.posts) == 1
+
+
+def test_a_warning_that_becomes_a_failure_is_told_as_such(house: House, webhook: Webhook) -> None:
+    house.check(False, dg.AssetCheckSeverity.WARN)
+    house.tick()
+    house.check(False)
+    house.tick()
+    assert [line for text in texts(webhook) for line in text.splitlines()[1:]] == [
+        "problem: check sound of goods warns",
+        "problem: check sound of goods failed",
+        "over: check sound of goods warns",
+    ]
+
+
+def test_a_job_whose_runs_fail_is_one_problem_until_one_succeeds(house: House, webhook: Webhook) -> None:
+    for _ in range(3):
+        house.run(feed_job, breaks=True)
+        house.tick()
+    ((_, line),) = [text.splitlines() for text in texts(webhook)]
+    assert line.startswith("problem: run ") and line.endswith(
+        "customers_batch failed: RuntimeError: the customers' table is on fire"
+    )
+    house.run(feed_job, breaks=False)
+    house.tick()
+    assert texts(webhook)[1].startswith("c360: 0 new problems, 1 over\nover: run ")
+
+
+def test_a_success_of_the_whole_job_settles_what_failed_before_it(house: House, webhook: Webhook) -> None:
+    house.run(feed_job, breaks=True)
+    house.tick()
+    house.run(whole_job, breaks=True)
+    house.tick()
+    house.run(whole_job, breaks=False)
+    house.tick()
+    assert [text.splitlines()[0] for text in texts(webhook)] == [
+        "c360: 1 new problems, 0 over",
+        "c360: 1 new problems, 0 over",
+        "c360: 0 new problems, 2 over",
+    ]
+
+
+def test_a_run_of_more_than_fifteen_minutes_is_told(house: House, webhook: Webhook) -> None:
+    run = house.instance.create_run_for_job(feed_job, status=dg.DagsterRunStatus.STARTING)
+    started = dg.DagsterEvent(event_type_value="PIPELINE_START", job_name="customers_batch")
+    house.instance.report_dagster_event(started, run.run_id)
+    house.later = timedelta(minutes=14)
+    assert house.tick() == "0 problems, all told"
+    house.later = timedelta(minutes=16)
+    house.tick()
+    assert texts(webhook)[0].endswith(f"problem: run {run.run_id[:8]} of customers_batch takes longer than 15 minutes")
+
+
+def test_a_feed_that_is_late_is_told_until_something_comes(house: House, settings: Settings, webhook: Webhook) -> None:
+    warehouse = open_warehouse(settings)
+    assert house.tick() == "0 problems, all told"  # there is no warehouse, and no feed has ever come
+
+    def comes(feed: str, at: datetime) -> None:
+        with warehouse.writing("test") as session:
+            staging.prepare_tables(session, [])
+            values = [feed, at.replace(tzinfo=None)]
+            session.execute("insert into staging.object_ledger (feed, key, loaded_at) values (?, 'k', ?)", values)
+
+    now = datetime.now(UTC)
+    comes("customers", now - timedelta(hours=23))
+    comes("pos", now - timedelta(days=9))  # it has no bound
+    assert house.tick() == "0 problems, all told"
+    house.later = timedelta(hours=2)
+    house.tick()
+    assert "problem: feed customers is late: nothing since" in texts(webhook)[0]
+    comes("customers", now)
+    house.tick()
+    assert texts(webhook)[1].startswith("c360: 0 new problems, 1 over\nover: feed customers is late")
+
+
+def test_problems_are_mailed(settings: Settings, instance: dg.DagsterInstance, mailbox: Mailbox) -> None:
+    mail = alerts.Mail(f"smtp://us%40er:pa%2Fss@127.0.0.1:{mailbox.port}", "c360@here.test", ("a@x.test", "b@x.test"))
+    house = House(instance, open_warehouse(settings), mail)
+    house.check(False)
+    house.tick()
+    (sent,) = mailbox.mails
+    assert (sent["Subject"], sent["From"], sent["To"]) == (
+        "c360: 1 new problems, 0 over", "c360@here.test", "a@x.test, b@x.test",
+    )  # fmt: skip
+    assert sent.get_content().strip() == "problem: check sound of goods failed"
+    assert mailbox.logins == ["\0us@er\0pa/ss"]
+    assert [line.split("<")[1].split(">")[0] for line in mailbox.recipients] == ["a@x.test", "b@x.test"]
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])
-def test_a_webhook_that_refuses_fails_the_tick(webhook: Webhook, instance: dg.DagsterInstance, status: int) -> None:
+def test_a_webhook_that_refuses_fails_the_tick_and_is_told_by_the_next(
+    house: House, webhook: Webhook, status: int
+) -> None:
     webhook.status = status
-    context = failure_context(instance)
-    with pytest.raises(Exception, match=str(status)) as raised:
-        automation.failure_alert(webhook.address)(context)
-    told = raised.value
-    assert isinstance(told, urllib.error.HTTPError) or isinstance(told.__cause__, urllib.error.HTTPError)
+    house.check(False)
+    with pytest.raises(Exception, match=str(status)):
+        house.tick()
+    webhook.status = 200
+    assert "1 messages sent" in house.tick()
+    assert texts(webhook)[0] == texts(webhook)[1]
 
 
-def test_a_webhook_that_does_not_answer_fails_the_tick(instance: dg.DagsterInstance) -> None:
-    context = failure_context(instance)
-    with pytest.raises(Exception, match="refused") as raised:
-        automation.failure_alert("http://127.0.0.1:9/hook")(context)
-    told = raised.value
-    assert isinstance(told, urllib.error.URLError) or isinstance(told.__cause__, urllib.error.URLError)
+def test_who_could_not_be_told_is_told_later_and_the_others_not_twice(
+    settings: Settings, instance: dg.DagsterInstance, webhook: Webhook, mailbox: Mailbox
+) -> None:
+    port = mailbox.port
+    house = House(
+        instance,
+        open_warehouse(settings),
+        alerts.Webhook(webhook.address),
+        mail := alerts.Mail("smtp://127.0.0.1:9", "c360@here.test", ("a@x.test",)),
+    )
+    house.check(False)
+    assert "not by mail" in house.tick()
+    object.__setattr__(mail, "url", f"smtp://127.0.0.1:{port}")
+    house.tick()
+    house.tick()
+    assert len(webhook.posts) == len(mailbox.mails) == 1
 
 
 def test_quotes_and_letters_of_any_language_reach_the_webhook(webhook: Webhook) -> None:
-    automation.post(webhook.address, 'Łódź "quoted"\n<&>')
-    assert webhook.posts == [("application/json", {"text": 'Łódź "quoted"\n<&>'})]
+    alerts.Webhook(webhook.address).send("Łódź", ['"quoted"\n<&>'])
+    assert texts(webhook) == ['Łódź\n"quoted"\n<&>']
 
 
 def test_there_is_an_alert_with_a_webhook_and_none_without(tmp_path: Path) -> None:
@@ -131,8 +348,8 @@ def test_there_is_an_alert_with_a_webhook_and_none_without(tmp_path: Path) -> No
         return {s.name for s in build_defs(settings, manifest=manifest).sensors or ()}
 
     without = sensors()
-    assert without and "failure_alert" not in without
-    assert sensors(C360_ALERT_WEBHOOK="http://127.0.0.1:9/") == without | {"failure_alert"}
+    assert without and "alerts" not in without
+    assert sensors(C360_ALERT_WEBHOOK="http://127.0.0.1:9/") == without | {"alerts"}
 
 
 def test_the_webhook_is_shown_nowhere_for_it_is_a_secret(tmp_path: Path) -> None:

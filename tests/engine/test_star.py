@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from generator.faults import Faults
 from generator.objects import GeneratedObject
 from generator.shop_truth import shop_events, star, stock
 from generator.truth import truth_of_generated
-from tests.parts import Platform, digest
+from tests.engine import analytics
+from tests.engine.analytics import Purchase
+from tests.parts import UNIT_TESTS, Platform, digest
 
 TABLES = (
     "gold.fct_order_items", "gold.fct_orders", "gold.fct_pos_lines", "gold.customer_sales", "gold.product_category_days",
@@ -26,6 +28,7 @@ TABLES = (
 MODELS = (
     "--exclude-resource-type", "test", "--select", "+top_customers", "+product_category_sales", "+inventory",
     "fct_orders_changes", "fct_order_items_changes", "fct_pos_lines_changes", "+daily_sales_summary",
+    "+customer_segments", "+segment_moves", "+cohort_retention", "+basket_affinity", "+anomalies",
 )  # fmt: skip
 
 
@@ -82,6 +85,59 @@ def assert_equals_truth(platform: Platform, sent: list[GeneratedObject]) -> None
     assert in_stock == stock(lines, events["stock_counts"])
 
 
+def assert_analytics(platform: Platform) -> None:
+    """As of the last day, and of the days before it: what came after a day has no say in its table."""
+    purchases = [
+        Purchase(*row)
+        for row in platform.rows(
+            """
+            select customer_id, currency, cast(ordered_at as date), source || order_id, coalesce(amount, 0)
+            from gold.fct_orders where is_sale and customer_id is not null
+            union all
+            select customer_id, currency, sales_date, case when kind = 'sale' then store_id || transaction_id end,
+                case when kind = 'sale' then amount else -amount end
+            from gold.fct_pos_lines where customer_id is not null
+            """
+        )
+    ]
+    bought = platform.rows(
+        """
+        select source || order_id, product_id, order_day from gold.fct_order_items
+        where is_sale and product_id is not null and order_day is not null
+        union all
+        select store_id || transaction_id, product_id, sales_date from gold.fct_pos_lines
+        where kind = 'sale' and product_id is not null
+        """
+    )
+    last = max(p.day for p in purchases if p.name)
+    seen = []
+    for day in (last, last - timedelta(1), last - timedelta(400)):
+        of = f"_as_of(timestamp '{day} 00:00:00')"
+        segments = (
+            "select customer_id, currency, days_since_purchase, count_purchases, cast(net_revenue as varchar), "
+            "recency_score, frequency_score, monetary_score, segment from gold.customer_segments"
+        )
+        cohorts = "select cohort_month, months_since, count_customers, count_active from gold.cohort_retention"
+        pairs = "select product_id, other_product_id, count_both, round(lift, 9) from gold.basket_affinity"
+        wanted = (
+            analytics.segments(purchases, day),
+            analytics.cohorts(purchases, day),
+            analytics.affinity(bought, day),
+        )
+        for table, rows in zip((segments, cohorts, pairs), wanted, strict=True):
+            assert set(platform.rows(table + of)) == rows
+            if day == last:
+                assert rows and set(platform.rows(table)) == rows
+        seen.append(wanted)
+    assert seen[0] != seen[1] and seen[0][2] != seen[1][2]
+    moves = "select customer_id, currency, segment_before, segment from gold.segment_moves"
+    before = {row[:2]: row[-1] for row in analytics.segments(purchases, last - timedelta(30))}
+    after = {row[:2]: row[-1] for row in seen[0][0]}
+    assert set(platform.rows(moves)) == {
+        (*key, before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)
+    }
+
+
 def _from_keys(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Keys of versions as the instant that they begin at."""
     for row in rows:
@@ -109,6 +165,11 @@ def test_any_order_gives_what_the_oracle_says_and_a_rebuild_gives(seed: int, tmp
         landed(platform, waiting[start : start + step])
         platform.build(*MODELS)
     assert_equals_truth(platform, objects)
+    assert_analytics(platform)
     before = {table: digest([tuple(row.values()) for row in platform.table(table)]) for table in TABLES}
     platform.build("--full-refresh", *MODELS)
     assert {table: digest([tuple(row.values()) for row in platform.table(table)]) for table in TABLES} == before
+    units = platform.build(
+        "--select", "inventory", "anomalies", "--resource-type", "model", "--resource-type", UNIT_TESTS
+    )
+    assert "a_day_is_judged_by_its_weekdays_before_and_not_by_itself_or_later_ones" in units

@@ -134,6 +134,66 @@ def test_a_replayed_row_stands_at_its_own_event_time_and_one_that_is_still_bad_s
     assert accounting(changed) == [("customer_20240102000000.csv", 2, 2, 0, 0), ("customers.csv", 4, 3, 1, 0)]
 
 
+def fix(platform: Platform, chosen: list[Entry], **values: str) -> list[str]:
+    return quarantine.fix(platform.warehouse, platform.bucket, platform.feeds, chosen, values)
+
+
+def test_a_fixed_row_stands_at_its_own_event_time_and_survives_a_rebuild(platform: Platform) -> None:
+    platform.put("customers.csv", table("1,Rome,,2024-01-01,I,", "1,Oslo,soon,2024-01-02,U,", "1,Bonn,,2024-01-03,U,"))
+    named = table('2,"Oslo, north",never', header="customer_id,city,signup_date")
+    platform.put("customer_20240102000000.csv", named)
+    platform.put(
+        "plain.csv", table("3,Bern,never", header="customer_id,city,signup_date"), mtime="2024-01-05T06:00:00Z"
+    )
+    platform.sync()
+    found = sorted(entries(platform), key=lambda e: e.key)
+    assert len(found) == 3
+    keys = fix(platform, found, signup_date="2024-01-01")
+    platform.sync()
+    assert refused(platform) == []
+    lives = (
+        "select customer_id, city, strftime(valid_from, '%d %H'), strftime(valid_to, '%d %H'), cast(signup_date as varchar) "
+        "from core.customer_history order by 1, 3"
+    )
+    expected = [
+        ("1", "Rome", "01 00", "02 00", None),
+        ("1", "Oslo", "02 00", "03 00", "2024-01-01"),
+        ("1", "Bonn", "03 00", None, None),
+        ("2", "Oslo, north", "02 00", None, "2024-01-01"),
+        ("3", "Bern", "05 06", None, "2024-01-01"),
+    ]
+    assert platform.rows(lives) == expected
+    # What was refused stays counted as such; what was landed in its place is accepted.
+    fixed = {key.rsplit("/", 1)[-1] for key in keys}
+    assert {(name, *counts) for name, *counts in accounting(platform)} == {
+        ("customers.csv", 3, 2, 1, 0), ("customer_20240102000000.csv", 1, 0, 1, 0), ("plain.csv", 1, 0, 1, 0),
+        *((name, 1, 1, 0, 0) for name in fixed),
+    }  # fmt: skip
+    platform.build("--full-refresh")
+    assert platform.rows(lives) == expected
+
+
+def test_a_fix_that_is_wrong_too_is_refused_again(platform: Platform) -> None:
+    platform.put("customers.csv", table("1,Rome,soon,2024-01-01,I,"))
+    platform.sync()
+    fix(platform, entries(platform), signup_date="later")
+    platform.sync()
+    ((name, row, stage, reasons),) = refused(platform)
+    assert name.startswith("customers.fixed-") and (row, stage, reasons) == (1, "cleaning", ("bad_date:signup_date",))
+
+
+def test_what_cannot_be_fixed_by_columns_says_why_and_lands_nothing(platform: Platform) -> None:
+    platform.put("customers.csv", table("1,Rome,soon,2024-01-01,I,", "2,Oslo"))
+    platform.sync()
+    in_reading, in_cleaning = sorted(entries(platform), key=lambda e: e.stage, reverse=True)
+    before = len(list(platform.bucket.listed(platform.feeds["customers"])))
+    with pytest.raises(quarantine.QuarantineError, match="no column 'town'; there are: customer_id, "):
+        fix(platform, [in_cleaning], town="Rome")
+    with pytest.raises(quarantine.QuarantineError, match=r"record 2 of .* was refused in reading"):
+        fix(platform, [in_cleaning, in_reading], city="Rome")
+    assert len(list(platform.bucket.listed(platform.feeds["customers"]))) == before
+
+
 def test_records_refused_in_reading_are_read_again_after_the_declaration_changed(
     platform: Platform, tmp_path: Path
 ) -> None:

@@ -4,32 +4,11 @@
     upstream=['fct_orders', 'fct_pos_lines'],
 ) }}
 
+-- depends_on: {{ ref('fct_orders') }}, {{ ref('fct_pos_lines') }}
 with
 
 purchases as (
-  select
-    customer_id,
-    currency,
-    ordered_at as bought_at,
-    source || ':' || order_id as purchase,
-    amount as revenue,
-    0 as refunds
-  from {{ ref('fct_orders') }}
-  where
-    is_sale
-    and customer_id is not null
-
-  union all
-
-  select
-    customer_id,
-    currency,
-    sold_at as bought_at,
-    case when kind = 'sale' then 'pos:' || store_id || '/' || transaction_id end as purchase,
-    case when kind = 'sale' then amount else 0 end as revenue,
-    case when kind = 'refund' then amount else 0 end as refunds
-  from {{ ref('fct_pos_lines') }}
-  where customer_id is not null
+  {{ purchases() }}
 ),
 
 touched as (

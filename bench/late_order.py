@@ -1,0 +1,139 @@
+"""A moved customer, a late order and a corrected price on a million orders: bringing gold up to date, beside making it anew.
+
+    python -m bench.late_order [--orders 1000000]
+
+Orders, one item each, their customers and products are written into staging as a load would leave them and built once. Then
+come three files of one row: each is built, and compared with all tables rebuilt. Times are dbt's own per model, in a process that
+is warm. Gold is what is named in GOLD; the rebuild of the histories below it is counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bench.parts import Dbt, home, report
+from c360_assets import staging
+from c360_assets.feeds import load_feeds
+from c360_assets.landing import Listed
+from c360_assets.settings import PROJECT
+from c360_assets.spool import Outcome
+from c360_assets.warehouse import DuckDBWarehouse, Session, open_warehouse
+
+GOLD = ("dim_customer", "dim_product", "fct_order_items", "fct_order_items_changes", "fct_orders", "fct_orders_changes",
+        "customer_sales", "product_category_days", "product_category_sales", "top_customers")  # fmt: skip
+TABLES = ("fct_order_items", "fct_orders", "customer_sales", "product_category_days")
+CUSTOMERS, PRODUCTS, DAYS = 100_000, 5_000, 200
+
+
+def stage(session: Session, orders: int) -> None:
+    """Everything in one batch, an object a feed."""
+    at = f"strftime(timestamp '2026-01-01' + to_seconds(i % {DAYS} * 86400), '%Y-%m-%dT%H:%M:%SZ')"
+    rows = {
+        "customers": (CUSTOMERS, "'C' || i as customer_id, 'City ' || hash(i) % 500 as city, 'Ann' as first_name, '2025-12-01T00:00:00Z' as updated_at"),
+        "products": (PRODUCTS, "'P' || i as product_id, 'Thing ' || i as product_name, 'K' || hash(i) % 40 as category_id, "
+                     "cast(cast(1 + hash(i) % 9999 as decimal(18, 2)) / 100 as decimal(18, 2))::varchar as price, '2025-12-01T00:00:00Z' as updated_at"),
+        "orders": (orders, f"'O' || i as order_id, 'C' || hash(i) % {CUSTOMERS} as customer_id, {at} as order_date, "
+                   "'completed' as order_status, 'EUR' as currency, '2026-08-01T00:00:00Z' as updated_at"),
+        "order_items": (orders, f"'I' || i as order_item_id, 'O' || i as order_id, 'P' || hash(i, 1) % {PRODUCTS} as product_id, "
+                        "cast(1 + hash(i, 2) % 5 as varchar) as quantity, '2.50' as price, '2026-08-01T00:00:00Z' as updated_at"),
+    }  # fmt: skip
+    batch, now = staging.next_batch(session)
+    feeds = load_feeds([PROJECT / "dbt" / "models" / "staging"])
+    with session.transaction():
+        for name, (count, columns) in rows.items():
+            key = f"stream_data/{name}/all.csv"
+            session.execute(
+                f"insert into staging.{name} by name select {columns}, '{key}' as _key, 'e' as _etag, i + 1 as _row, "
+                f"cast(? as timestamp) as _loaded_at, cast(? as varchar) as _batch from range({count}) as r(i)",
+                [now, batch],
+            )
+            outcome = Outcome(Listed(now, key, "e", 1), "loaded", None, count)
+            staging.write_registers(session, feeds[name], [outcome], batch, now)
+
+
+# What comes late: a feed and its one row.
+CHANGES = {
+    "a moved customer": [("customers", {"customer_id": "C7", "city": "Elsewhere", "first_name": "Ann", "updated_at": "2026-03-01T00:00:00Z"})],
+    "a late order": [
+        ("orders", {"order_id": "late", "customer_id": "C9", "order_date": "2026-02-02T10:00:00Z", "order_status": "completed",
+                    "currency": "EUR", "updated_at": "2026-08-02T00:00:00Z"}),
+        ("order_items", {"order_item_id": "late", "order_id": "late", "product_id": "P3", "quantity": "2", "price": "2.50",
+                         "updated_at": "2026-08-02T00:00:00Z"}),
+    ],
+    "a corrected price": [
+        ("products", {"product_id": "P11", "product_name": "Thing 11", "category_id": "K1", "price": "1.11", "updated_at": "2025-12-02T00:00:00Z"}),
+    ],
+}  # fmt: skip
+
+
+def late(session: Session, name: str) -> None:
+    feeds = load_feeds([PROJECT / "dbt" / "models" / "staging"])
+    batch, now = staging.next_batch(session)
+    with session.transaction():
+        for feed, row in CHANGES[name]:
+            key = f"stream_data/{feed}/{name.replace(' ', '-')}.csv"
+            values: dict[str, Any] = row | {"_key": key, "_etag": "l", "_row": 1, "_loaded_at": now, "_batch": batch}
+            staging.insert(session, f"staging.{feed}", dict.fromkeys(values, ""), [tuple(values.values())])
+            staging.write_registers(
+                session,
+                feeds[feed],
+                [Outcome(Listed(datetime(2026, 9, 1), key, "l", 1), "loaded", None, 1)],
+                batch,
+                now,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--orders", type=int, default=1_000_000)
+    options = parser.parse_args()
+    work = Path(tempfile.mkdtemp(prefix="c360-bench-"))
+    whole = ("--select", *(f"+{name}" for name in GOLD), "--exclude-resource-type", "test")
+    gold = ("--select", *GOLD, "--exclude-resource-type", "test")
+    found: dict[str, Any] = {}
+    try:
+        settings = home(work / "home")
+        warehouse = open_warehouse(settings)
+        assert isinstance(warehouse, DuckDBWarehouse)
+        os.environ.update(warehouse.dbt_environment())
+        with warehouse.writing("bench") as session:
+            staging.prepare_tables(session, list(load_feeds([PROJECT / "dbt" / "models" / "staging"]).values()))
+            stage(session, options.orders)
+        dbt = Dbt(warehouse, work)
+        dbt.build(*whole)
+        for name in CHANGES:
+            with warehouse.writing("bench") as session:
+                late(session, name)
+            seconds = dbt.build(*whole)
+            found[name] = {
+                "gold s": round(sum(seconds[model] for model in GOLD), 2),
+                "clean to gold s": round(sum(seconds.values()), 2),
+                "slowest": {n: round(s, 2) for n, s in sorted(seconds.items(), key=lambda kv: -kv[1])[:5]},
+            }
+        before = digests(warehouse)
+        anew = dbt.build(*gold, "--full-refresh")
+        same = digests(warehouse) == before
+        everything = dbt.build(*whole, "--full-refresh")
+        same = same and digests(warehouse) == before
+    finally:
+        shutil.rmtree(work)
+    rebuilt = {"gold s": round(sum(anew.values()), 2), "clean to gold s": round(sum(everything.values()), 2)}
+    for each in found.values():
+        for part in rebuilt:
+            each[f"rebuild / {part}"] = round(rebuilt[part] / each[part], 1)
+    report("late_order", {"orders": options.orders, "equal to the rebuild": same, "rebuild": rebuilt, **found})
+
+
+def digests(warehouse: DuckDBWarehouse) -> list[Any]:
+    with warehouse.reading() as session:
+        return [session.rows(f"select count(*), bit_xor(hash(t)) from gold.{table} as t") for table in TABLES]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Alerts: people are told of a problem once, and once more when it is over.
+
+Belongs here: what counts as a problem, where it is sent (a webhook as Slack takes it, mail), the sensor that compares
+what is wrong now with what was told. What could not be sent is sent by the next tick.
+"""
+
+from __future__ import annotations
+
+import json
+import smtplib
+import ssl
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+import dagster as dg
+
+from c360_assets.settings import Settings
+from c360_assets.status import check_status, last_checks
+from c360_assets.warehouse import NoWarehouse, Warehouse, WarehouseBusy
+
+INTERVAL = 60
+LONG = timedelta(minutes=15)
+WAIT = 5.0
+PATIENCE = 10.0
+SHOWN = 300
+
+Problems = dict[str, str]
+
+
+class Channel(Protocol):
+    """Where people are told."""
+
+    @property
+    def name(self) -> str: ...
+
+    def send(self, subject: str, lines: Sequence[str]) -> None:
+        """Raises OSError where it was not taken."""
+        ...
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """Posts `{"text": ...}`, which Slack and its like take."""
+
+    url: str
+    name: str = "webhook"
+
+    def send(self, subject: str, lines: Sequence[str]) -> None:
+        request = urllib.request.Request(
+            self.url,
+            data=json.dumps({"text": "\n".join([subject, *lines])}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE):
+            return
+
+
+@dataclass(frozen=True)
+class Mail:
+    """Mail by SMTP. `url`: smtp://user:password@host:port, which goes over to TLS where the server offers it, or smtps://."""
+
+    url: str
+    sender: str
+    recipients: tuple[str, ...]
+    name: str = "mail"
+
+    def send(self, subject: str, lines: Sequence[str]) -> None:
+        message = EmailMessage()
+        message["Subject"], message["From"], message["To"] = subject, self.sender, ", ".join(self.recipients)
+        message.set_content("\n".join(lines) + "\n")
+        at = urlsplit(self.url)
+        host, context = at.hostname or "localhost", ssl.create_default_context()
+        with (
+            smtplib.SMTP_SSL(host, at.port or 465, timeout=PATIENCE, context=context)
+            if at.scheme == "smtps"
+            else smtplib.SMTP(host, at.port or 25, timeout=PATIENCE)
+        ) as server:
+            server.ehlo()
+            if at.scheme == "smtp" and server.has_extn("starttls"):
+                server.starttls(context=context)
+                server.ehlo()
+            if at.username:
+                server.login(unquote(at.username), unquote(at.password or ""))
+            server.send_message(message)
+
+
+def channels(settings: Settings) -> list[Channel]:
+    """Those that the settings name."""
+    found: list[Channel] = []
+    if settings.alert_webhook:
+        found.append(Webhook(settings.alert_webhook))
+    if settings.alert_smtp:
+        found.append(Mail(settings.alert_smtp, settings.alert_from, settings.alert_to))
+    return found
+
+
+def alert_sensor(
+    told_by: Sequence[Channel],
+    jobs: Sequence[str],
+    whole_job: str,
+    fresh_within: Mapping[str, float],
+    warehouse: Warehouse,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> dg.SensorDefinition:
+    """Tells each channel what is wrong that it was not told, and what is over.
+
+    `fresh_within`: {feed: hours}; a success of `whole_job` settles what failed in one of the `jobs` before it.
+    """
+
+    @dg.sensor(
+        name="alerts",
+        minimum_interval_seconds=INTERVAL,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Failed or warning checks, failed or long runs, late feeds: told once, and once more when over.",
+    )
+    def watch(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        told: dict[str, Problems] = json.loads(context.cursor or "{}")
+        graph = context.repository_def.asset_graph if context.repository_def else None
+        wrong = {
+            **failing_checks(context.instance, graph.asset_check_keys if graph else ()),
+            **troubled_runs(context.instance, jobs, whole_job, now()),
+        }
+        try:
+            wrong |= late_feeds(warehouse, fresh_within, now())
+        except WarehouseBusy:
+            # What was late still is, as far as anybody can tell.
+            wrong |= {k: t for was in told.values() for k, t in was.items() if k.startswith("late ")}
+        sent, errors = 0, []
+        for channel in told_by:
+            was = told.get(channel.name, {})
+            begun = {key: text for key, text in wrong.items() if key not in was}
+            over = {key: text for key, text in was.items() if key not in wrong}
+            if not begun and not over:
+                continue
+            subject = f"c360: {len(begun)} new problems, {len(over)} over"
+            try:
+                channel.send(
+                    subject, [*(f"problem: {t}" for t in begun.values()), *(f"over: {t}" for t in over.values())]
+                )
+            except OSError as error:  # smtplib's and urllib's errors among them
+                errors.append(f"{channel.name}: {error}")
+                continue
+            told[channel.name] = {key: was.get(key, text) for key, text in wrong.items()}
+            sent += 1
+        if errors and not sent:
+            raise dg.Failure(description=f"nobody could be told: {'; '.join(errors)}")
+        context.update_cursor(json.dumps(told))
+        if errors:
+            return dg.SkipReason(f"told by {sent}; not by {'; '.join(errors)}")
+        return dg.SkipReason(
+            f"{len(wrong)} problems; {sent} messages sent" if sent else f"{len(wrong)} problems, all told"
+        )
+
+    return watch
+
+
+def failing_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey]) -> Problems:
+    """Checks whose last word is that they failed or warn."""
+    records = last_checks(instance, list(keys))
+    found = [check_status(key, record) for key, record in records.items()]
+    return {
+        f"check {c.asset}:{c.check} {c.status}": f"check {c.check} of {c.asset} {c.status}"
+        for c in found
+        if c.status in ("failed", "warns")
+    }
+
+
+def troubled_runs(instance: dg.DagsterInstance, jobs: Sequence[str], whole_job: str, now: datetime) -> Problems:
+    """Jobs whose last run failed, and runs that take longer than they should."""
+    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+
+    def last(job: str) -> dg.RunRecord | None:
+        return next(iter(instance.get_run_records(dg.RunsFilter(job_name=job, statuses=ended), limit=1)), None)
+
+    whole = last(whole_job)
+    settled = whole.end_time or 0.0 if whole and whole.dagster_run.is_success else 0.0
+    problems = {}
+    for job in {*jobs, whole_job}:
+        record = last(job)
+        if record and record.dagster_run.is_failure and (record.end_time or 0) > settled:
+            problems[f"job {job}"] = (
+                f"run {record.dagster_run.run_id[:8]} of {job} failed: {_why(instance, record.dagster_run.run_id)}"
+            )
+    for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        run, since = record.dagster_run, record.start_time
+        if since and now - datetime.fromtimestamp(since, UTC) > LONG:
+            problems[f"long {run.run_id}"] = (
+                f"run {run.run_id[:8]} of {run.job_name} takes longer than {int(LONG.total_seconds() / 60)} minutes"
+            )
+    return problems
+
+
+def late_feeds(warehouse: Warehouse, fresh_within: Mapping[str, float], now: datetime) -> Problems:
+    """Feeds whose newest object is older than it may be; one that never came is not awaited.
+
+    Raises:
+        WarehouseBusy: if it cannot be read soon.
+    """
+    try:
+        with warehouse.reading(WAIT) as session:
+            made = "lower(table_schema) = 'staging' and lower(table_name) = 'object_ledger'"
+            if not session.rows(f"select 1 from information_schema.tables where {made}"):
+                return {}
+            newest: list[tuple[Any, ...]] = session.rows(
+                "select feed, max(loaded_at) from staging.object_ledger group by feed order by feed"
+            )
+    except NoWarehouse:
+        return {}
+    problems = {}
+    for feed, loaded_at in newest:
+        bound = fresh_within.get(feed)
+        if bound is not None and now - loaded_at.replace(tzinfo=UTC) > timedelta(hours=bound):
+            problems[f"late {feed}"] = (
+                f"feed {feed} is late: nothing since {loaded_at:%Y-%m-%d %H:%M}, {bound:g} hours allowed"
+            )
+    return problems
+
+
+def _why(instance: dg.DagsterInstance, run_id: str) -> str:
+    """The first line of what a step, or else the run, says of its failure."""
+    for kind in (dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE):
+        for entry in instance.all_logs(run_id, of_type=kind):
+            event = entry.dagster_event
+            error = event.step_failure_data.error if event and event.is_step_failure else None
+            while error is not None and error.cause is not None:
+                error = error.cause
+            text = (str(error.message) if error else entry.user_message or str(event.message if event else "")).strip()
+            if text:
+                return text.splitlines()[0][:SHOWN]
+    return "no step says why"

@@ -1,0 +1,162 @@
+"""Report: one page that says what came in, what was refused and why, and how every check stands and stood.
+
+Belongs here: what the page tells, and the asset that keeps it. The page needs nothing beside itself: no script, no
+font, no network.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from c360_assets.feeds import Feed
+from c360_assets.landing import Bucket
+from c360_assets.status import FeedStatus, check_status, finished_checks, status_of
+from c360_assets.warehouse import NoWarehouse, Session, Warehouse
+
+TREND = 12
+REASONS = 30
+RAW = 160
+
+
+def page(
+    feeds: Mapping[str, Feed],
+    bucket: Bucket,
+    warehouse: Warehouse,
+    instance: dg.DagsterInstance,
+    checks: Sequence[dg.AssetCheckKey],
+    now: datetime | None = None,
+) -> tuple[str, list[str]]:
+    """The page, and the lines that sum it up."""
+    now = now or datetime.now(UTC).replace(tzinfo=None)
+    status = status_of(feeds, bucket, warehouse, instance, list(checks))
+    told = [_checked(instance, key) for key in sorted(checks, key=lambda k: k.to_user_string())]
+    troubled = sorted((c for c in told if c["status"] in ("failed", "warns")), key=lambda c: str(c["status"]))
+    shown = [_fed(f, feeds[f.feed], now) for f in status.feeds]
+    try:
+        with warehouse.reading() as session:
+            refused, issues = _refused(session), _issues(session)
+    except NoWarehouse:
+        refused, issues = [], []
+    failed = sum(c["status"] == "failed" for c in troubled)
+    late = [f["feed"] for f in shown if f["is_late"]]
+    summary = [
+        f"{failed} checks failed, {len(troubled) - failed} warn, {sum(c['status'] == 'passed' for c in told)} passed.",
+        f"{sum(f.received for f in status.feeds)} records received, "
+        f"{sum(f.open_refusals for f in status.feeds)} refusals are open.",
+        f"Late: {', '.join(late)}." if late else "No feed is late.",
+    ]
+    text = _template().render(
+        made_at=f"{now:%Y-%m-%d %H:%M}",
+        engine=warehouse.engine,
+        verdict="failed" if failed else "warns" if troubled or late else "good",
+        summary=summary,
+        feeds=shown,
+        refused=refused,
+        troubled=troubled,
+        sound=[c for c in told if c not in troubled],
+        issues=issues,
+    )
+    return text, summary
+
+
+def report_asset(
+    feeds: Mapping[str, Feed],
+    bucket: Callable[[], Bucket],
+    warehouse: Warehouse,
+    home: Path,
+    after: Sequence[dg.AssetKey],
+    checks: Sequence[dg.AssetCheckKey],
+) -> dg.AssetsDefinition:
+    """The page, written anew when all that is `after` has been made."""
+
+    @dg.asset(
+        key=["serving", "report"],
+        deps=list(after),
+        description="One page: what came in, what was refused and why, every check with its trend, freshness per feed.",
+    )
+    def report(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        text, summary = page(feeds, bucket(), warehouse, context.instance, checks)
+        path = home / "report.html"
+        path.write_text(text)
+        return dg.MaterializeResult(
+            metadata={"summary": dg.MarkdownMetadataValue("\n\n".join(summary)), "page": dg.MetadataValue.path(path)}
+        )
+
+    return report
+
+
+def _template() -> Any:
+    # What a source sends stands in the page: it is shown, and does nothing.
+    return Environment(
+        loader=PackageLoader("c360_assets", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    ).get_template("report.html")
+
+
+def _fed(status: FeedStatus, feed: Feed, now: datetime) -> dict[str, Any]:
+    bound, last = feed.fresh_within_hours, status.last_loaded
+    is_late = bound is not None and last is not None and now - last > timedelta(hours=bound)
+    if bound is None:
+        freshness = "no bound"
+    else:
+        freshness = f"{'late' if is_late else 'fresh' if last else 'never came'}, within {bound:g} h"
+    shown = f"{last:%Y-%m-%d %H:%M}" if last else None
+    return asdict(status) | {"is_late": is_late, "freshness": freshness, "last_loaded": shown}
+
+
+def _checked(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dict[str, Any]:
+    words = [check_status(key, record) for record in finished_checks(instance, key)[:TREND]]
+    told = words[0] if words else check_status(key, None)
+    return asdict(told) | {
+        "at": f"{told.at:%Y-%m-%d %H:%M}" if told.at else None,
+        "trend": [w.status for w in reversed(words)],
+    }
+
+
+def _refused(session: Session) -> list[dict[str, Any]]:
+    """Per feed and reason: how many, and the newest."""
+    if not _is_there(session, "clean", "quarantine"):
+        return []
+    found: dict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
+    for feed, reasons, *rest in session.rows(
+        f"select feed, reasons, _key, _row, substr(raw, 1, {RAW}) from clean.quarantine order by batch desc, _key, _row"
+    ):
+        for reason in json.loads(reasons):
+            found[feed, reason].append(tuple(rest))
+    ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))[:REASONS]
+    return [
+        {
+            "feed": feed,
+            "reason": reason,
+            "count": len(rows),
+            "key": rows[0][0],
+            "row": rows[0][1],
+            "raw": rows[0][2] or "",
+        }
+        for (feed, reason), rows in ordered
+    ]
+
+
+def _issues(session: Session) -> list[dict[str, Any]]:
+    if not _is_there(session, "gold", "issue_log"):
+        return []
+    rows = session.rows(
+        "select issue, severity, subject, count(*) from gold.issue_log where issue <> 'refused' "
+        "group by issue, severity, subject order by severity desc, count(*) desc, issue, subject"
+    )
+    return [dict(zip(("issue", "severity", "subject", "count"), row, strict=True)) for row in rows]
+
+
+def _is_there(session: Session, schema: str, table: str) -> bool:
+    return bool(
+        session.rows(
+            "select 1 from information_schema.tables where lower(table_schema) = ? and lower(table_name) = ?",
+            [schema, table],
+        )
+    )

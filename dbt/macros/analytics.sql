@@ -1,0 +1,270 @@
+{#-
+  What customers and baskets tell, as of a day: nothing after it is looked at, so that the table of yesterday can be made
+  again today. What was corrected since counts as corrected. `day` is an expression, of which the end counts.
+-#}
+
+{#- What customers bought and gave back, in the shop and at the tills: one row per order and line; `purchase` names what counts as one. -#}
+{% macro purchases() %}
+  select
+    customer_id,
+    currency,
+    ordered_at as bought_at,
+    source || ':' || order_id as purchase,
+    amount as revenue,
+    0 as refunds
+  from {{ ref('fct_orders') }}
+  where
+    is_sale
+    and customer_id is not null
+
+  union all
+
+  select
+    customer_id,
+    currency,
+    sold_at as bought_at,
+    case when kind = 'sale' then 'pos:' || store_id || '/' || transaction_id end as purchase,
+    case when kind = 'sale' then amount else 0 end as revenue,
+    case when kind = 'refund' then amount else 0 end as refunds
+  from {{ ref('fct_pos_lines') }}
+  where customer_id is not null
+{% endmacro %}
+
+{#- The last day on which anything was bought: no clock is asked. -#}
+{% macro last_day_of_purchases() -%}
+  (select max(cast(bought_at as date)) from ({{ purchases() }}) as dated where purchase is not null)
+{%- endmacro %}
+
+{#-
+  Customers by how lately, how often and for how much they bought in the year up to `day`, per currency. Scores are fifths,
+  1 to 5, of those who bought at all; equal customers have equal scores.
+-#}
+{% macro customer_segments(day) %}
+  with
+
+  purchases as (
+    {{ purchases() }}
+  ),
+
+  asked as (
+    select {{ day }} as as_of_day
+  ),
+
+  customers as (
+    select
+      purchases.customer_id,
+      purchases.currency,
+      asked.as_of_day,
+      max(case when purchase is not null then cast(bought_at as date) end) as last_bought_on,
+      count(distinct purchase) as count_purchases,
+      cast(sum(coalesce(revenue, 0) - refunds) as decimal(38, 4)) as net_revenue
+    from purchases
+    inner join asked
+      on cast(purchases.bought_at as date) <= asked.as_of_day
+      and cast(purchases.bought_at as date) > asked.as_of_day - 365
+    group by purchases.customer_id, purchases.currency, asked.as_of_day
+    having count(distinct purchase) > 0
+  ),
+
+  scored as (
+    select
+      *,
+      {{ fifth('last_bought_on') }} as recency_score,
+      {{ fifth('count_purchases') }} as frequency_score,
+      {{ fifth('net_revenue') }} as monetary_score
+    from customers
+  )
+
+  select
+    as_of_day,
+    customer_id,
+    currency,
+    cast(as_of_day - last_bought_on as integer) as days_since_purchase,
+    count_purchases,
+    net_revenue,
+    recency_score,
+    frequency_score,
+    monetary_score,
+    case
+      when recency_score >= 4 and frequency_score >= 4 then 'champion'
+      when recency_score >= 4 and frequency_score <= 2 then 'new'
+      when recency_score >= 3 and frequency_score >= 3 then 'loyal'
+      when recency_score <= 2 and frequency_score >= 4 then 'at_risk'
+      when recency_score = 1 then 'lost'
+      else 'occasional'
+    end as segment
+  from scored
+{% endmacro %}
+
+{#- The fifth of its currency that a value falls into, 5 the highest. -#}
+{% macro fifth(value) -%}
+  cast(1 + least(4, floor(5 * percent_rank() over (partition by currency order by {{ value }}))) as integer)
+{%- endmacro %}
+
+{#- Customers by the month of their first purchase, and how many of them bought in each month after it, up to `day`. -#}
+{% macro cohorts(day) %}
+  with
+
+  purchases as (
+    {{ purchases() }}
+  ),
+
+  asked as (
+    select {{ day }} as as_of_day
+  ),
+
+  months as (
+    select distinct
+      purchases.customer_id,
+      asked.as_of_day,
+      {{ month_of('purchases.bought_at') }} as bought_in
+    from purchases
+    inner join asked on cast(purchases.bought_at as date) <= asked.as_of_day
+    where purchases.purchase is not null
+  ),
+
+  customers as (
+    select
+      customer_id,
+      min(bought_in) as cohort_month
+    from months
+    group by customer_id
+  ),
+
+  sizes as (
+    select
+      cohort_month,
+      count(*) as count_customers
+    from customers
+    group by cohort_month
+  ),
+
+  active as (
+    select
+      months.as_of_day,
+      customers.cohort_month,
+      {{ months_between('customers.cohort_month', 'months.bought_in') }} as months_since,
+      count(*) as count_active
+    from months
+    inner join customers on months.customer_id = customers.customer_id
+    group by months.as_of_day, customers.cohort_month, {{ months_between('customers.cohort_month', 'months.bought_in') }}
+  )
+
+  select
+    active.as_of_day,
+    active.cohort_month,
+    active.months_since,
+    sizes.count_customers,
+    active.count_active,
+    cast(active.count_active as double) / sizes.count_customers as retention
+  from active
+  inner join sizes on active.cohort_month = sizes.cohort_month
+{% endmacro %}
+
+{#- Whole months from one month's first day to another's. -#}
+{% macro months_between(first, second) -%}
+  cast(
+    12 * (extract(year from {{ second }}) - extract(year from {{ first }}))
+    + extract(month from {{ second }}) - extract(month from {{ first }}) as integer
+  )
+{%- endmacro %}
+
+{#-
+  Pairs of products that were bought together up to `day`: of orders and receipts with at most
+  `vars: affinity_basket_products` products, how many have both, and how much more often than by chance.
+-#}
+{% macro affinity(day) %}
+  with
+
+  asked as (
+    select {{ day }} as as_of_day
+  ),
+
+  bought as (
+    select distinct
+      source || ':' || order_id as basket,
+      product_id
+    from {{ ref('fct_order_items') }}
+    cross join asked
+    where
+      is_sale
+      and product_id is not null
+      and order_day <= as_of_day
+
+    union
+
+    select distinct
+      'pos:' || store_id || '/' || transaction_id as basket,
+      product_id
+    from {{ ref('fct_pos_lines') }}
+    cross join asked
+    where
+      kind = 'sale'
+      and product_id is not null
+      and sales_date <= as_of_day
+  ),
+
+  sized as (
+    select
+      basket,
+      product_id,
+      count(*) over (partition by basket) as count_products
+    from bought
+  ),
+
+  baskets as (
+    select
+      basket,
+      product_id
+    from sized
+    where count_products <= {{ var('affinity_basket_products') }}
+  ),
+
+  total as (
+    select count(distinct basket) as count_baskets from baskets
+  ),
+
+  products as (
+    select
+      product_id,
+      count(*) as count_baskets
+    from baskets
+    group by product_id
+  ),
+
+  pairs as (
+    select
+      one.product_id,
+      other.product_id as other_product_id,
+      count(*) as count_both
+    from baskets as one
+    inner join baskets as other
+      on one.basket = other.basket
+      and one.product_id < other.product_id
+    group by one.product_id, other.product_id
+    having count(*) >= {{ var('affinity_baskets') }}
+  )
+
+  select
+    asked.as_of_day,
+    pairs.product_id,
+    pairs.other_product_id,
+    pairs.count_both,
+    cast(pairs.count_both as double) / total.count_baskets as support,
+    cast(pairs.count_both as double) / one.count_baskets as confidence,
+    cast(pairs.count_both as double) / other.count_baskets as confidence_of_other,
+    cast(pairs.count_both as double) * total.count_baskets / (one.count_baskets * other.count_baskets) as lift
+  from pairs
+  inner join products as one on pairs.product_id = one.product_id
+  inner join products as other on pairs.other_product_id = other.product_id
+  cross join total
+  cross join asked
+{% endmacro %}
+
+{#- Post-hook: the table function `<model>_as_of(day)`, which gives what the model was at the end of another day. -#}
+{% macro day_function(rows_as_of, columns) %}
+  {%- if execute -%}
+    {%- set asked = 'cast(' ~ argument('day') ~ ' as date)' -%}
+    {%- do table_function(this.database ~ '.' ~ this.schema ~ '.' ~ this.identifier ~ '_as_of', ['day'], columns, rows_as_of(asked)) -%}
+  {%- endif -%}
+{% endmacro %}

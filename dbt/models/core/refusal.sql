@@ -1,0 +1,3 @@
+select
+  feed, _key, _etag, _row, line, stage, reasons, refused_at
+from {{ ref('quarantine') }}

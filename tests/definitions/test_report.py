@@ -1,0 +1,104 @@
+"""The page that tells how the data stands: what came in, what was refused, every check with its trend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from c360_assets.definitions import build_defs
+from c360_assets.report import page
+from tests.parts import Platform
+
+HEADER = "customer_id,city,signup_date,updated_at\n"
+NASTY = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    home = tmp_path / "dagster"
+    home.mkdir()
+    with dg.instance_for_test(temp_dir=str(home)) as made:
+        yield made
+
+
+@dg.asset(key=["staging", "customers"])
+def customers() -> None: ...
+
+
+def check_that(passes: bool) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=customers)
+    def sound() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=passes)
+
+    return sound
+
+
+def checked(instance: dg.DagsterInstance, *passed: bool) -> dg.AssetCheckKey:
+    """A check that was run so often, with these outcomes."""
+    for outcome in passed:
+        dg.materialize([customers, check_that(outcome)], instance=instance)
+    return dg.AssetCheckKey(customers.key, "sound")
+
+
+def page_of(platform: Platform, instance: dg.DagsterInstance, *checks: dg.AssetCheckKey, later: float = 0) -> str:
+    now = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=later)
+    text, _ = page(platform.feeds, platform.bucket, platform.warehouse, instance, checks, now)
+    return text
+
+
+def test_an_empty_home_has_a_page_too(platform: Platform, instance: dg.DagsterInstance) -> None:
+    text = page_of(platform, instance, checked(instance))
+    assert "Nothing is open." in text and "No check fails or warns." in text and "never came, within 24 h" in text
+
+
+def test_the_page_says_what_came_in_what_was_refused_and_how_checks_stood(
+    platform: Platform, instance: dg.DagsterInstance
+) -> None:
+    body = HEADER + f"1,Rome,,2024-01-01\n2,{NASTY},soon,2024-01-01\n,Oslo,,2024-01-01\n"
+    platform.put("a.csv", body.encode())
+    platform.sync()
+    platform.put("b.csv", body.encode())
+    text = page_of(platform, instance, checked(instance, True, False, True, False))
+    row = re.search(r"<tr><td>customers</td>.*?</tr>", text, re.DOTALL)
+    assert row and re.findall(r'class="n">(\d+)', row[0]) == ["1", "1", "3", "1", "0", "2"]
+    assert "bad_date:signup_date" in text and "missing_column:customer_id" not in text
+    assert 'aria-label="passed, failed, passed, failed"' in text
+    assert '<div class="verdict failed">' in text and "1 checks failed, 0 warn, 0 passed." in text
+    # What a source sends is shown, and does nothing.
+    assert "<script" not in text and "&lt;script&gt;" in text
+
+
+def test_a_feed_is_shown_as_late_when_it_is(platform: Platform, instance: dg.DagsterInstance) -> None:
+    platform.put("a.csv", (HEADER + "1,Rome,,2024-01-01\n").encode())
+    platform.sync()
+    assert "No feed is late." in page_of(platform, instance, later=23)
+    text = page_of(platform, instance, later=25)
+    assert "Late: customers." in text and "late, within 24 h" in text and '<div class="verdict warns">' in text
+
+
+def test_the_page_stands_alone(platform: Platform, instance: dg.DagsterInstance) -> None:
+    asked: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            asked.extend(f"{tag} {name}" for name, _ in attributes if name in ("src", "href", "data", "action"))
+
+    text = page_of(platform, instance, checked(instance, True))
+    Reader().feed(text)
+    assert asked == [] and "url(" not in text and "@import" not in text
+
+
+def test_a_run_writes_the_page_and_says_where(platform: Platform, instance: dg.DagsterInstance) -> None:
+    platform.put("a.csv", (HEADER + "1,Rome,,2024-01-01\n").encode())
+    defs = build_defs(platform.settings, bucket=lambda: platform.bucket)
+    job = defs.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(["serving", "report"])])
+    (made,) = result.asset_materializations_for_node("serving__report")
+    written = platform.settings.home / "report.html"
+    assert made.metadata["page"].value == str(written) and "State of the data" in written.read_text()

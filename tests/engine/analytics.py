@@ -1,0 +1,97 @@
+"""What customers and baskets tell, worked out again in plain Python from the facts: the oracle of the tables of analytics."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from itertools import combinations
+from typing import Any
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """One order, or one line of a receipt; `name` is what counts as one purchase, None for a refund."""
+
+    customer: str
+    currency: str
+    day: date
+    name: str | None
+    net: Decimal
+
+
+def fifths(values: dict[Row, Any]) -> dict[Row, int]:
+    """1 to 5 for each, by how many of its currency, the last part of its key, lie below it."""
+    scores = {}
+    for key, value in values.items():
+        rivals = [other for of, other in values.items() if of[-1] == key[-1]]
+        below = sum(other < value for other in rivals)
+        scores[key] = 1 + min(4, 5 * below // (len(rivals) - 1)) if len(rivals) > 1 else 1
+    return scores
+
+
+def segment(recency: int, frequency: int) -> str:
+    rules: Sequence[tuple[str, Callable[[], bool]]] = (
+        ("champion", lambda: recency >= 4 and frequency >= 4),
+        ("new", lambda: recency >= 4 and frequency <= 2),
+        ("loyal", lambda: recency >= 3 and frequency >= 3),
+        ("at_risk", lambda: recency <= 2 and frequency >= 4),
+        ("lost", lambda: recency == 1),
+    )
+    return next((name for name, holds in rules if holds()), "occasional")
+
+
+def segments(purchases: Sequence[Purchase], day: date) -> set[Row]:
+    """customer, currency, days since, purchases, net revenue, three scores, segment"""
+    lately = [p for p in purchases if day - timedelta(365) < p.day <= day]
+    names: dict[Row, set[str]] = defaultdict(set)
+    net: dict[Row, Decimal] = defaultdict(Decimal)
+    last: dict[Row, date] = {}
+    for p in lately:
+        key = (p.customer, p.currency)
+        net[key] += p.net
+        if p.name is not None:
+            names[key].add(p.name)
+            last[key] = max(last.get(key, p.day), p.day)
+    recency = fifths(last)
+    frequency = fifths({key: len(found) for key, found in names.items()})
+    monetary = fifths({key: net[key] for key in names})
+    return {
+        (*key, (day - last[key]).days, len(names[key]), f"{net[key]:.4f}",
+         recency[key], frequency[key], monetary[key], segment(recency[key], frequency[key]))
+        for key in names
+    }  # fmt: skip
+
+
+def cohorts(purchases: Sequence[Purchase], day: date) -> set[Row]:
+    """cohort month, months since, customers of the cohort, active ones"""
+    months: dict[str, set[date]] = defaultdict(set)
+    for p in purchases:
+        if p.day <= day and p.name is not None:
+            months[p.customer].add(p.day.replace(day=1))
+    sizes = Counter(min(found) for found in months.values())
+    active: Counter[tuple[date, int]] = Counter()
+    for found in months.values():
+        first = min(found)
+        for month in found:
+            active[first, 12 * (month.year - first.year) + month.month - first.month] += 1
+    return {(first, since, sizes[first], count) for (first, since), count in active.items()}
+
+
+def affinity(bought: Sequence[tuple[str, str, date]], day: date, least: int = 2) -> set[Row]:
+    """product, other product, baskets with both, lift; `bought` has basket, product and day."""
+    baskets: dict[str, set[str]] = defaultdict(set)
+    for basket, product, on in bought:
+        if on <= day:
+            baskets[basket].add(product)
+    single = Counter(product for found in baskets.values() for product in found)
+    both = Counter(pair for found in baskets.values() for pair in combinations(sorted(found), 2))
+    return {
+        (a, b, count, round(count * len(baskets) / (single[a] * single[b]), 9))
+        for (a, b), count in both.items()
+        if count >= least
+    }
