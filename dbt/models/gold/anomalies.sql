@@ -1,6 +1,6 @@
-{#- Each day of a store is judged by the same weekdays of the eight weeks before it, of which at least four are there: by their
-    median, and by how far they lie from it in the middle. So one odd day before moves neither much, and the day itself and what
-    comes after it have no say. -#}
+{#- Each day of a store is judged by the same weekdays of the eight weeks before it, of which at least four are there:
+    by their median, and by how far they lie from it in the middle. So one odd day before moves neither much, and the day
+    itself and what comes after it have no say. -#}
 {%- set weeks, least_weeks = 8, 4 %}
 with
 
@@ -58,8 +58,8 @@ expected as (
     on judged.store_id = before.store_id
     and judged.currency = before.currency
     and judged.iso_weekday = before.iso_weekday
-    and before.sales_date < judged.sales_date
-    and before.sales_date >= judged.sales_date - {{ 7 * weeks }}
+    and judged.sales_date > before.sales_date
+    and judged.sales_date - {{ 7 * weeks }} <= before.sales_date
   group by judged.store_id, judged.currency, judged.sales_date, judged.iso_weekday, judged.net_revenue
   having count(*) >= {{ least_weeks }}
 ),
@@ -75,8 +75,8 @@ spread as (
     on expected.store_id = before.store_id
     and expected.currency = before.currency
     and expected.iso_weekday = before.iso_weekday
-    and before.sales_date < expected.sales_date
-    and before.sales_date >= expected.sales_date - {{ 7 * weeks }}
+    and expected.sales_date > before.sales_date
+    and expected.sales_date - {{ 7 * weeks }} <= before.sales_date
   group by expected.store_id, expected.currency, expected.sales_date
 ),
 
@@ -88,7 +88,7 @@ scored as (
     expected.actual,
     expected.expected,
     expected.count_days_before,
-    -- 1.4826 deviations are one standard deviation where days are normal. Days that hardly differ are given a twentieth.
+    -- 1.4826 deviations are one standard deviation where days are normal. Where they hardly differ, a twentieth counts.
     round(
       cast(expected.actual - expected.expected as double)
       / greatest(1.4826 * spread.deviation, abs(cast(expected.expected as double)) / 20, 0.01), 2
