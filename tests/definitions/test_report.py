@@ -54,7 +54,9 @@ def page_of(platform: Platform, instance: dg.DagsterInstance, *checks: dg.AssetC
 
 def test_an_empty_home_has_a_page_too(platform: Platform, instance: dg.DagsterInstance) -> None:
     text = page_of(platform, instance, checked(instance))
-    assert "Nothing is open." in text and "No check fails or warns." in text and "Nothing ever came of: customers" in text
+    assert (
+        "Nothing is open." in text and "No check fails or warns." in text and "Nothing ever came of: customers" in text
+    )
 
 
 def test_the_page_says_what_came_in_what_was_refused_and_how_checks_stood(
