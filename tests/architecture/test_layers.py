@@ -14,6 +14,7 @@ import pytest
 from c360_assets import transform
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.warehouse import open_warehouse
+from tests.architecture import flow
 
 PACKAGE = PROJECT / "c360_assets"
 DBT = PROJECT / "dbt"
@@ -235,6 +236,10 @@ def test_what_a_model_waits_for_stands_in_a_comment_of_it_and_nowhere_else(manif
         for name in model["config"]["meta"]["waits_for"]:
             lines = [line for line in model["raw_code"].splitlines() if f"ref('{name}')" in line]
             assert lines and all(line.startswith("-- ") for line in lines), model["name"]
+
+
+def test_the_diagram_of_the_flow_is_as_the_manifest_has_it(manifest: Mapping[str, Any]) -> None:
+    assert flow.DOCUMENT.read_text() == flow.document(manifest), "python -m tests.architecture.flow writes it anew"
 
 
 def test_staging_holds_sources_only_and_no_other_layer_has_any(manifest: Mapping[str, Any]) -> None:

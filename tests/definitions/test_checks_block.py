@@ -36,11 +36,11 @@ class Home:
     events: list[dg.DagsterEvent] = field(default_factory=list)
     status: dg.DagsterRunStatus = dg.DagsterRunStatus.NOT_STARTED
 
-    def sync(self, *, rebuild: bool = False) -> int:
-        """What `c360 sync --all` does; returns its exit code and keeps its lines, and the run as Dagster has it."""
+    def sync(self, *, rebuild: bool = False, everything: bool = True) -> int:
+        """What `c360 sync --all` does, or without `everything` `c360 sync`; returns its exit code and keeps its lines, and the run as Dagster has it."""
         self.told = []
         with local.dagster_instance(self.settings) as instance:
-            code = runs.sync(self.settings, instance, rebuild=rebuild, everything=True, say=self.told.append)
+            code = runs.sync(self.settings, instance, rebuild=rebuild, everything=everything, say=self.told.append)
             run = instance.get_runs(limit=1)[0]
             self.status = run.status
             self.events = [e.dagster_event for e in instance.all_logs(run.run_id) if e.dagster_event is not None]
@@ -210,3 +210,24 @@ def test_a_row_staged_twice_stops_everything_after_staging(home: Home) -> None:
     assert home.sync() == BLOCKED, home.told
     assert "a.csv" in str(home.failure("rows_stand_in_the_ledger").metadata["failing objects"].value)
     assert {name.split("/")[0] for name in home.materialized} == {"staging"}
+
+
+def test_a_sync_is_of_what_has_something_new(home: Home, s3_endpoint: str) -> None:
+    assert home.sync(everything=False) == DONE
+    assert home.told == ["nothing new; c360 sync --all makes and checks everything all the same"]
+    client = boto3.client("s3", endpoint_url=s3_endpoint)
+    new = {"Bucket": home.settings.bucket, "Key": "stream_data/customers/c.csv"}
+    client.put_object(**new, Body=(HEADER + "carl,Oslo,2024-04-01T00:00:00Z,I\n").encode())
+    try:
+        assert home.sync(everything=False) == DONE, home.told
+    finally:
+        client.delete_object(**new)
+    assert home.rows("select city from core.customer_history where customer_id = 'carl'") == [("Oslo",)]
+    assert {"staging/customers", "core/customer_history", CHANGE_DATA} <= home.materialized
+    assert home.materialized.isdisjoint({"staging/pos", "core/pos_line", "gold/daily_sales_summary"})
+
+
+def test_what_a_check_stopped_is_tried_again_by_the_next_sync(home: Home) -> None:
+    home.execute(OVERLAP)
+    assert home.sync() == BLOCKED
+    assert home.sync(everything=False) == BLOCKED, home.told
