@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -427,7 +428,7 @@ def test_a_success_between_failures_starts_the_count_afresh(watch: Watch, platfo
 def test_the_requested_run_of_the_definitions_loads_exactly_its_batch(
     settings: Settings, platform: Platform, instance: dg.DagsterInstance
 ) -> None:
-    bounded = Settings.load({"C360_HOME": str(settings.home), "C360_BATCH_OBJECTS": "2", "C360_WAIT": "20"})
+    bounded = replace(settings, batch_objects=2)
     defs = build_defs(bounded, bucket=lambda: platform.bucket)
     sensor = defs.resolve_sensor_def("customers_landing_sensor")
     for number in range(5):

@@ -28,7 +28,7 @@ TABLES = (
 MODELS = (
     "--exclude-resource-type", "test", "--select", "+top_customers", "+product_category_sales", "+inventory",
     "fct_orders_changes", "fct_order_items_changes", "fct_pos_lines_changes", "+daily_sales_summary",
-    "+customer_segments", "+segment_moves", "+cohort_retention", "+basket_affinity", "+anomalies",
+    "+customer_segments", "+segment_moves", "+cohort_retention", "+basket_affinity", "+anomalies", "+issue_log",
 )  # fmt: skip
 
 
@@ -138,6 +138,35 @@ def assert_analytics(platform: Platform) -> None:
     }
 
 
+def assert_issues(platform: Platform) -> None:
+    """Each kind against the tables that it is told from."""
+    found: dict[str, int] = dict(platform.rows("select issue, count(*) from gold.issue_log group by issue"))
+
+    def count(sql: str) -> int:
+        ((number,),) = platform.rows(f"select count(*) from {sql}")
+        return int(number)
+
+    def unknown(member: str) -> int:
+        facts = ("fct_order_items", "fct_pos_lines")
+        return sum(
+            count(f"(select distinct {member}_id from gold.{fact} where {member}_match = 'unknown')") for fact in facts
+        )
+
+    entities = platform.rows("select table_name from information_schema.tables where table_name like '%_ties'")
+    wanted = {
+        "refused": count("clean.quarantine"),
+        "tie": sum(count(f"core.{table}") for (table,) in entities),
+        "replaced": count("core.pos_line_replaced"),
+        "unknown_customer": unknown("customer"),
+        "unknown_product": unknown("product"),
+        "order_missing": count("gold.fct_order_items where ordered_at is null"),
+        "amounts_differ": count("gold.fct_orders where order_amount <> items_amount"),
+        "negative_stock": count("core.inventory where stock < 0"),
+    }
+    assert found == {issue: number for issue, number in wanted.items() if number}
+    assert {"refused", "replaced", "unknown_customer", "unknown_product"} <= found.keys()
+
+
 def _from_keys(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Keys of versions as the instant that they begin at."""
     for row in rows:
@@ -166,6 +195,7 @@ def test_any_order_gives_what_the_oracle_says_and_a_rebuild_gives(seed: int, tmp
         platform.build(*MODELS)
     assert_equals_truth(platform, objects)
     assert_analytics(platform)
+    assert_issues(platform)
     before = {table: digest([tuple(row.values()) for row in platform.table(table)]) for table in TABLES}
     platform.build("--full-refresh", *MODELS)
     assert {table: digest([tuple(row.values()) for row in platform.table(table)]) for table in TABLES} == before
