@@ -142,5 +142,6 @@ class _PlainLine(logging.Formatter):
 
 def _is_ours(record: logging.LogRecord) -> bool:
     told = getattr(record, "dagster_meta", None) or {}
-    from_dbt = str(told.get("orig_message", "")).startswith(("Running dbt", "Finished dbt", "A dbt subsetted"))
+    said = str(told.get("orig_message", "")).lstrip()
+    from_dbt = said.startswith(("Running dbt", "Finished dbt", "A dbt subsetted", "Logging an `AssetObservation`"))
     return not told.get("dagster_event") and not from_dbt

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from duckdb import Error as DuckDBError
@@ -196,33 +197,36 @@ def _instant(option: str, text: str | None) -> datetime | None:
 
 
 def status(options: argparse.Namespace, settings: Settings) -> int:
-    from c360_assets.definitions import build_defs
     from c360_assets.status import status_of, write_status
 
-    with local.embedded_s3(settings), local.dagster_instance(settings) as instance:
-        bucket = local.landing_bucket(settings)
-        bucket.ensure()
-        warehouse, feeds = _warehouse(settings), _feeds(settings)
-        graph = build_defs(settings, warehouse=warehouse, feeds=feeds).resolve_asset_graph()
-        write_status(status_of(feeds, bucket, warehouse, instance, list(graph.asset_check_keys)), options.format)
+    with _asked(settings) as told_from:
+        write_status(status_of(*told_from), options.format)
     return DONE
 
 
 def report(options: argparse.Namespace, settings: Settings) -> int:
-    from c360_assets.definitions import build_defs
     from c360_assets.report import page
 
-    with local.embedded_s3(settings), local.dagster_instance(settings) as instance:
-        bucket = local.landing_bucket(settings)
-        bucket.ensure()
-        warehouse, feeds = _warehouse(settings), _feeds(settings)
-        graph = build_defs(settings, warehouse=warehouse, feeds=feeds).resolve_asset_graph()
-        text, summary = page(feeds, bucket, warehouse, instance, list(graph.asset_check_keys))
+    with _asked(settings) as told_from:
+        text, summary = page(*told_from)
     options.output.write_text(text)
     for line in summary:
         say(line)
     print(options.output)
     return DONE
+
+
+@contextlib.contextmanager
+def _asked(settings: Settings) -> Iterator[Any]:
+    """What the state of a home is told from: feeds, bucket, warehouse, Dagster instance, its checks."""
+    from c360_assets.definitions import build_defs
+
+    with local.embedded_s3(settings), local.dagster_instance(settings) as instance:
+        bucket = local.landing_bucket(settings)
+        bucket.ensure()
+        warehouse, feeds = _warehouse(settings), _feeds(settings)
+        graph = build_defs(settings, warehouse=warehouse, feeds=feeds).resolve_asset_graph()
+        yield feeds, bucket, warehouse, instance, list(graph.asset_check_keys)
 
 
 def query(options: argparse.Namespace, settings: Settings) -> int:

@@ -144,6 +144,11 @@ def _check_fixable(entry: Entry, feed: Feed, values: Mapping[str, str]) -> None:
         raise QuarantineError(
             f"{which} is of a snapshot, which says what is not there too: land the whole file corrected"
         )
+    if feed.kind == "partial":
+        # The register shows a column that was emptied and one that was not sent alike.
+        raise QuarantineError(
+            f"{which} is a part of a row, and which columns it leaves alone is not known: land it corrected"
+        )
     unknown = sorted(values.keys() - set(feed.columns))
     if unknown:
         raise QuarantineError(f"feed {feed.name} has no column '{unknown[0]}'; there are: {', '.join(feed.columns)}")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import dagster as dg
 import pytest
 
 from c360_assets.landing import Bucket
@@ -86,6 +87,15 @@ def settings(tmp_path: Path) -> Settings:
     return Settings.load(
         {"C360_HOME": str(tmp_path / "home"), "C360_WAIT": "20", "C360_DBT_PROJECT": str(without_shop())}
     )
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance on disk."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    with dg.instance_for_test(temp_dir=str(home)) as made:
+        yield made
 
 
 @pytest.fixture

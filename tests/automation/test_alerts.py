@@ -31,14 +31,6 @@ from tests.parts import Platform
 FEED = "customers"
 
 
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with dg.instance_for_test(temp_dir=str(home)) as made:
-        yield made
-
-
 # --- who is told
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dagster as dg
-import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from c360_assets.definitions import build_defs
@@ -15,14 +13,6 @@ from c360_assets.landing import Bucket
 from tests.parts import Platform
 
 FILE = b"customer_id,city,updated_at\n1,Rome,2024-01-01T00:00:00Z\n"
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with dg.instance_for_test(temp_dir=str(home)) as made:
-        yield made
 
 
 def tick(

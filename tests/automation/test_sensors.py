@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -116,14 +115,6 @@ class Watch:
             key.rsplit("/", 1)[-1]
             for (key,) in self.platform.rows("select key from staging.object_ledger order by batch, key")
         ]
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with dg.instance_for_test(temp_dir=str(home)) as made:
-        yield made
 
 
 @pytest.fixture

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
-from pathlib import Path
 
 import dagster as dg
-import pytest
 
 from c360_assets.definitions import build_defs
 from c360_assets.report import page
@@ -17,14 +14,6 @@ from tests.parts import Platform
 
 HEADER = "customer_id,city,signup_date,updated_at\n"
 NASTY = "<script>alert(1)</script>"
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with dg.instance_for_test(temp_dir=str(home)) as made:
-        yield made
 
 
 @dg.asset(key=["staging", "customers"])

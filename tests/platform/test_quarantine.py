@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,17 @@ def test_what_cannot_be_fixed_by_columns_says_why_and_lands_nothing(platform: Pl
     with pytest.raises(quarantine.QuarantineError, match=r"record 2 of .* was refused in reading"):
         fix(platform, [in_cleaning, in_reading], city="Rome")
     assert len(list(platform.bucket.listed(platform.feeds["customers"]))) == before
+
+
+@pytest.mark.parametrize(("kind", "why"), [("partial", "a part of a row"), ("snapshot", "of a snapshot")])
+def test_what_a_record_leaves_unsaid_cannot_be_fixed(platform: Platform, kind: str, why: str) -> None:
+    platform.put("customers.csv", table("1,Rome,soon,2024-01-01,I,"))
+    platform.sync()
+    found = entries(platform)
+    feeds = {"customers": replace(platform.feeds["customers"], kind=kind)}
+    with pytest.raises(quarantine.QuarantineError, match=why):
+        quarantine.fix(platform.warehouse, platform.bucket, feeds, found, {"signup_date": "2024-01-01"})
+    assert entries(platform) == found
 
 
 def test_records_refused_in_reading_are_read_again_after_the_declaration_changed(

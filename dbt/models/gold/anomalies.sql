@@ -44,15 +44,13 @@ days as (
     and calendar.date_day = sales.sales_date
 ),
 
-expected as (
+compared as (
   select
     judged.store_id,
     judged.currency,
     judged.sales_date,
-    judged.iso_weekday,
     judged.net_revenue as actual,
-    count(*) as count_days_before,
-    cast(median(before.net_revenue) as decimal(38, 4)) as expected
+    before.net_revenue
   from days as judged
   inner join days as before
     on judged.store_id = before.store_id
@@ -60,7 +58,18 @@ expected as (
     and judged.iso_weekday = before.iso_weekday
     and judged.sales_date > before.sales_date
     and judged.sales_date - {{ 7 * weeks }} <= before.sales_date
-  group by judged.store_id, judged.currency, judged.sales_date, judged.iso_weekday, judged.net_revenue
+),
+
+expected as (
+  select
+    store_id,
+    currency,
+    sales_date,
+    actual,
+    count(*) as count_days_before,
+    cast(median(net_revenue) as decimal(38, 4)) as expected
+  from compared
+  group by store_id, currency, sales_date, actual
   having count(*) >= {{ least_weeks }}
 ),
 
@@ -69,14 +78,12 @@ spread as (
     expected.store_id,
     expected.currency,
     expected.sales_date,
-    median(abs(cast(before.net_revenue - expected.expected as double))) as deviation
+    median(abs(cast(compared.net_revenue - expected.expected as double))) as deviation
   from expected
-  inner join days as before
-    on expected.store_id = before.store_id
-    and expected.currency = before.currency
-    and expected.iso_weekday = before.iso_weekday
-    and expected.sales_date > before.sales_date
-    and expected.sales_date - {{ 7 * weeks }} <= before.sales_date
+  inner join compared
+    on expected.store_id = compared.store_id
+    and expected.currency = compared.currency
+    and expected.sales_date = compared.sales_date
   group by expected.store_id, expected.currency, expected.sales_date
 ),
 
