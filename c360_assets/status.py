@@ -80,10 +80,8 @@ def status_of(
                 **counts.get(feed.name, _NOTHING),
             )
         )
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
-    return Status(
-        told, [check_status(key, records.get(key)) for key in sorted(checks, key=lambda k: k.to_user_string())]
-    )
+    records = last_checks(instance, checks)
+    return Status(told, [check_status(key, records[key]) for key in sorted(checks, key=lambda k: k.to_user_string())])
 
 
 def write_status(status: Status, form: str) -> None:

@@ -35,6 +35,16 @@ def checked(instance: dg.DagsterInstance, *passed: bool) -> dg.AssetCheckKey:
     return dg.AssetCheckKey(customers.key, "sound")
 
 
+def stopped_before_its_check(instance: dg.DagsterInstance) -> None:
+    """A run that planned the check and came to its end without it."""
+
+    @dg.asset(key=["staging", "customers"])
+    def breaks() -> None:
+        raise ValueError("no bucket")
+
+    assert not dg.materialize([breaks, check_that(True)], instance=instance, raise_on_error=False).success
+
+
 def page_of(platform: Platform, instance: dg.DagsterInstance, *checks: dg.AssetCheckKey, later: float = 0) -> str:
     now = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=later)
     text, _ = page(platform.feeds, platform.bucket, platform.warehouse, instance, checks, now)
@@ -63,6 +73,14 @@ def test_the_page_says_what_came_in_what_was_refused_and_how_checks_stood(
     assert '<div class="verdict failed">' in text and "1 checks failed, 0 warn, 0 passed." in text
     # What a source sends is shown, and does nothing.
     assert "<script" not in text and "&lt;script&gt;" in text
+
+
+def test_a_check_that_a_stopped_run_only_planned_stands_as_it_stood(
+    platform: Platform, instance: dg.DagsterInstance
+) -> None:
+    key = checked(instance, False)
+    stopped_before_its_check(instance)
+    assert "1 checks failed, 0 warn, 0 passed." in page_of(platform, instance, key)
 
 
 def test_a_feed_is_shown_as_late_when_it_is(platform: Platform, instance: dg.DagsterInstance) -> None:
