@@ -1,108 +1,265 @@
 """Checks: what dbt cannot state. They block at staging only; what must stop gold is a dbt test.
 
-Belongs here: asset checks in Python, one factory per kind, made from the feeds' declarations.
+Belongs here: asset checks in Python, all of a feed in one step, made from the feeds' declarations.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
 import dagster as dg
 
+from c360_assets.expectations import ROWS_OF_A_SHARE, Expectation, silent_since, unusual_volumes
 from c360_assets.feeds import Feed
+from c360_assets.pending import BUILT
 from c360_assets.warehouse import Session, Warehouse
 
 SHOWN = 20
+# Of an object: it is taken as it is, whatever is expected of it.
+RELEASED = "release"
 
 
-def staging_checks(feed: Feed, warehouse: Warehouse) -> list[dg.AssetChecksDefinition]:
-    """The checks of one feed's staging table."""
+@dataclass(frozen=True)
+class Judged:
+    """What a check found: lines for the eye, by heading; it passed where the lines of `failing` are none."""
+
+    failing: str
+    metadata: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        return not self.metadata[self.failing]
+
+
+def staging_checks(feed: Feed, warehouse: Warehouse) -> dg.AssetChecksDefinition:
+    """The checks of one feed's staging table: those that every feed has, and what it declares under `expect`."""
     staging = dg.AssetKey(["staging", feed.name])
+    fixed = [
+        dg.AssetCheckSpec(
+            "rows_stand_in_the_ledger", asset=staging, blocking=True,
+            description="Every row staged belongs to an object version of the ledger, and stands once.",
+        ),
+        dg.AssetCheckSpec(
+            "objects_could_be_read", asset=staging,
+            description="No object is unreadable or gone. A replaced or dismissed one is no trouble any more.",
+        ),
+        dg.AssetCheckSpec(
+            "columns_as_declared", asset=staging,
+            description="The newest batch has no unknown columns, and all optional ones somewhere.",
+        ),
+    ]  # fmt: skip
+    expected = [dg.AssetCheckSpec(e.name, asset=staging, blocking=e.blocks, description=e.text) for e in feed.expect]
 
-    @dg.asset_check(
-        asset=staging,
-        name="rows_stand_in_the_ledger",
-        blocking=True,
-        description="Every row staged belongs to an object version of the ledger, and stands once.",
-    )
-    def rows_stand_in_the_ledger() -> dg.AssetCheckResult:
+    @dg.multi_asset_check(name=f"staging__{feed.name}__checks", specs=[*fixed, *expected])
+    def checks() -> Iterator[dg.AssetCheckResult]:
         with warehouse.reading() as session:
-            failing = session.rows(
-                f"""
-                select s._key, s._etag, s._batch, count(*), count(distinct s._row), count(l.key)
-                from staging.{feed.name} as s
-                left join (select distinct key, etag, batch from staging.object_ledger where feed = '{feed.name}') as l
-                    on s._key = l.key and s._etag = l.etag and s._batch = l.batch
-                group by s._key, s._etag, s._batch
-                having count(*) <> count(distinct s._row) or count(*) <> count(l.key)
-                limit {SHOWN}
-                """
+            judged = {
+                "rows_stand_in_the_ledger": _in_ledger(session, feed),
+                "objects_could_be_read": _readable(session, feed),
+                "columns_as_declared": _as_declared(session, feed),
+                **_as_expected(session, feed, datetime.now(UTC).replace(tzinfo=None)),
+            }
+        for spec in [*fixed, *expected]:
+            found = judged[spec.name]
+            yield dg.AssetCheckResult(
+                asset_key=staging,
+                check_name=spec.name,
+                passed=found.passed,
+                severity=dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN,
+                metadata=found.metadata,
             )
-        return dg.AssetCheckResult(
-            passed=not failing,
-            metadata={"failing objects": [f"{key} {etag} batch {batch}" for key, etag, batch, *_ in failing]},
-        )
 
-    @dg.asset_check(
-        asset=staging,
-        name="objects_could_be_read",
-        description="No object is unreadable or gone. A replaced or dismissed one is no trouble any more.",
+    return checks
+
+
+def _in_ledger(session: Session, feed: Feed) -> Judged:
+    failing = session.rows(
+        f"""
+        select s._key, s._etag, s._batch, count(*), count(distinct s._row), count(l.key)
+        from staging.{feed.name} as s
+        left join (select distinct key, etag, batch from staging.object_ledger where feed = '{feed.name}') as l
+            on s._key = l.key and s._etag = l.etag and s._batch = l.batch
+        group by s._key, s._etag, s._batch
+        having count(*) <> count(distinct s._row) or count(*) <> count(l.key)
+        limit {SHOWN}
+        """
     )
-    def objects_could_be_read() -> dg.AssetCheckResult:
-        with warehouse.reading() as session:
-            failing = _unread(session, feed)
-        return dg.AssetCheckResult(
-            passed=not failing,
-            severity=dg.AssetCheckSeverity.WARN,
-            metadata={"objects": [f"{key}: {why}" for key, why in failing]},
-        )
-
-    @dg.asset_check(
-        asset=staging,
-        name="columns_as_declared",
-        description="The newest batch has no unknown columns, and all optional ones somewhere.",
+    return Judged(
+        "failing objects", {"failing objects": [f"{key} {etag} batch {batch}" for key, etag, batch, *_ in failing]}
     )
-    def columns_as_declared() -> dg.AssetCheckResult:
-        given = ", ".join(f"count({column})" for column in feed.columns)
-        with warehouse.reading() as session:
-            ((batch, *_),) = session.rows(f"select max(_batch) from staging.{feed.name}")
-            ((rows, extra, *counts),) = session.rows(
-                f"select count(*), count(_extra), {given} from staging.{feed.name} where _batch = ?", [batch]
+
+
+def _readable(session: Session, feed: Feed) -> Judged:
+    failing = session.rows(
+        f"""
+        select l.key, l.status
+        from staging.object_ledger as l
+        left join staging.quarantine_decisions as d
+            on l.feed = d.feed and l.key = d._key and l.etag = d._etag and d._row = 0 and d.decision = 'dismiss'
+        where l.feed = ? and l.status in ('unreadable', 'gone') and d.feed is null
+            and not exists (
+                select 1 from staging.object_ledger as later
+                where later.feed = l.feed and later.key = l.key
+                    and later.batch > l.batch and later.status = 'loaded'
             )
-            examples = session.rows(
-                f"select distinct _extra from staging.{feed.name} where _batch = ? and _extra is not null limit 3",
-                [batch],
-            )
-        empty = [column for column, count in zip(feed.columns, counts, strict=True) if rows and not count]
-        return dg.AssetCheckResult(
-            passed=not extra and not empty,
-            severity=dg.AssetCheckSeverity.WARN,
-            metadata={
-                "rows with unknown columns": extra,
-                "unknown, for example": [text for (text,) in examples],
-                "columns without any value": empty,
-            },
+        order by l.key
+        limit {SHOWN}
+        """,
+        [feed.name],
+    )
+    return Judged("objects", {"objects": [f"{key}: {why}" for key, why in failing]})
+
+
+def _as_declared(session: Session, feed: Feed) -> Judged:
+    given = ", ".join(f"count({column})" for column in feed.columns)
+    ((batch, *_),) = session.rows(f"select max(_batch) from staging.{feed.name}")
+    ((rows, extra, *counts),) = session.rows(
+        f"select count(*), count(_extra), {given} from staging.{feed.name} where _batch = ?", [batch]
+    )
+    examples = session.rows(
+        f"select distinct _extra from staging.{feed.name} where _batch = ? and _extra is not null limit 3", [batch]
+    )
+    empty = [column for column, count in zip(feed.columns, counts, strict=True) if rows and not count]
+    unknown = [f"{extra} rows with unknown columns"] if extra else []
+    return Judged(
+        "not as declared",
+        {
+            "not as declared": [*unknown, *(f"no row has {column}" for column in empty)],
+            "unknown, for example": [text for (text,) in examples],
+        },
+    )
+
+
+def _as_expected(session: Session, feed: Feed, now: datetime) -> dict[str, Judged]:
+    """What the feed declares under `expect`, of the objects that no whole build has taken yet, or else the newest."""
+    if not feed.expect:
+        return {}
+    since = _first_to_judge(session, feed)
+    released = set(
+        session.rows(
+            "select _key, _etag from staging.quarantine_decisions where feed = ? and _row = 0 and decision = ?",
+            [feed.name, RELEASED],
         )
+    )
+    return {
+        e.name: Judged(
+            "failing", {"failing": lines[:SHOWN], **({"remedy": e.remedy} if lines and e.blocks else {})}
+        )
+        for e, lines in [
+            *_rows_as_expected(session, feed, since, released),
+            *((e, _feed_as_expected(session, feed, e, since, released, now)) for e in feed.expect if not _of_rows(e)),
+        ]
+    }  # fmt: skip
 
-    return [rows_stand_in_the_ledger, objects_could_be_read, columns_as_declared]
+
+def _of_rows(e: Expectation) -> bool:
+    return e.column is not None and e.rule != "distinct"
 
 
-def _unread(session: Session, feed: Feed) -> list[tuple[str, str]]:
+def _first_to_judge(session: Session, feed: Feed) -> str:
+    """The first batch that no whole build has taken; the newest, if one has taken all."""
+    there = session.rows(
+        "select 1 from information_schema.tables where lower(table_schema) || '.' || lower(table_name) = ?", [BUILT]
+    )
+    taken = session.rows(f"select max(batch) from {BUILT} where feed = ?", [feed.name]) if there else [(None,)]
+    ((first, newest),) = session.rows(
+        "select min(case when batch > ? then batch end), max(batch) from staging.object_ledger where feed = ?",
+        [taken[0][0] or "", feed.name],
+    )
+    return str(first or newest or "")
+
+
+def _rows_as_expected(
+    session: Session, feed: Feed, since: str, released: Collection[tuple[str, str]]
+) -> list[tuple[Expectation, list[str]]]:
+    """Per expectation about the values of rows: the objects that break it, with how many rows and such a text."""
+    expected = [e for e in feed.expect if _of_rows(e)]
+    if not expected:
+        return []
+    counted = []
+    for e in expected:
+        text = f"nullif(trim({e.column}), '')"
+        if feed.nulls:
+            text = f"case when trim({e.column}) not in ({_listed(feed.nulls)}) then {text} end"
+        broken = f"case when {_is_broken(e, text)} then coalesce({text}, '') end"
+        counted.append(f"count({broken}), min({broken})")
+    rows = session.rows(
+        f"select _key, _etag, count(*), {', '.join(counted)} from staging.{feed.name} "
+        "where _superseded_at is null and _batch >= ? group by _key, _etag order by _key, _etag",
+        [since],
+    )
+    found: list[tuple[Expectation, list[str]]] = [(e, []) for e in expected]
+    for key, etag, count, *counts in rows:
+        if (key, etag) in released:
+            continue
+        for (e, lines), how_many, example in zip(found, counts[::2], counts[1::2], strict=True):
+            if e.rule == "null_share":
+                if count >= ROWS_OF_A_SHARE and how_many > e.number * count:
+                    lines.append(f"{key}: {how_many} of {count} rows have none")
+            elif how_many:
+                lines.append(f"{key}: {how_many} of {count} rows, for example '{example}'")
+    return found
+
+
+def _feed_as_expected(
+    session: Session, feed: Feed, e: Expectation, since: str, released: Collection[tuple[str, str]], now: datetime
+) -> list[str]:
+    """What breaks an expectation about whole objects, or about all of the feed."""
+    if e.rule == "volume":
+        objects = _sizes(session, feed)
+        judged = [
+            n for n, (key, etag, batch, _) in enumerate(objects) if batch >= since and (key, etag) not in released
+        ]
+        return [
+            f"{objects[place][0]}: {objects[place][3]} rows, where {least} to {most} were to be expected"
+            for place, least, most in unusual_volumes([rows for *_, rows in objects], judged)
+        ]
+    if e.rule == "freshness":
+        silent = silent_since(_hours_with_arrivals(session, feed), now)
+        return [f"nothing since {silent[0]:%Y-%m-%d %H}:00; {silent[1]} was usual at most"] if silent else []
+    ((rows, found),) = session.rows(
+        f"select count(*), count(distinct trim({e.column})) from staging.{feed.name} where _superseded_at is null"
+    )
+    return [f"{found} different {e.column}, of at least {e.number:g}"] if rows and found < e.number else []
+
+
+def _is_broken(e: Expectation, text: str) -> str:
+    if e.rule == "null_share":
+        return f"{text} is null"
+    if e.rule == "one_of":
+        return f"{text} not in ({_listed(e.texts)})"
+    return f"try_cast({text} as double) {'<' if e.rule == 'at_least' else '>'} {e.number}"
+
+
+def _listed(texts: Collection[str]) -> str:
+    return ", ".join("'" + text.replace("'", "''") + "'" for text in texts)
+
+
+def _sizes(session: Session, feed: Feed) -> list[tuple[str, str, str, int]]:
+    """(key, etag, batch, rows that could be read) of every standing object, oldest first."""
+    return session.rows(
+        f"""
+        select l.key, l.etag, l.batch, count(s._key)
+        from staging.object_ledger as l
+        left join staging.{feed.name} as s
+            on l.key = s._key and l.etag = s._etag and l.batch = s._batch
+        where l.feed = ? and l.status in ('loaded', 'empty')
+        group by l.key, l.etag, l.batch, l.last_modified
+        order by l.last_modified, l.key
+        """,
+        [feed.name],
+    )
+
+
+def _hours_with_arrivals(session: Session, feed: Feed) -> list[datetime]:
     return [
-        (str(key), str(why))
-        for key, why in session.rows(
-            """
-            select l.key, l.status
-            from staging.object_ledger as l
-            left join staging.quarantine_decisions as d
-                on l.feed = d.feed and l.key = d._key and l.etag = d._etag and d._row = 0 and d.decision = 'dismiss'
-            where l.feed = ? and l.status in ('unreadable', 'gone') and d.feed is null
-                and not exists (
-                    select 1 from staging.object_ledger as later
-                    where later.feed = l.feed and later.key = l.key
-                        and later.batch > l.batch and later.status = 'loaded'
-                )
-            order by l.key
-            limit 20
-            """,
+        hour
+        for (hour,) in session.rows(
+            "select distinct date_trunc('hour', loaded_at) from staging.object_ledger "
+            "where feed = ? and status in ('loaded', 'empty') order by 1",
             [feed.name],
         )
     ]

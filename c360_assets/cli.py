@@ -23,6 +23,10 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(USAGE)
 
 
+class UsageError(ValueError):
+    """An argument cannot be what it says; the text names it, its value and the remedy."""
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -147,7 +151,10 @@ def _parser() -> argparse.ArgumentParser:
         ("show", "Open refusals with their text."),
         ("replay", "Try them again, and run what follows."),
         ("fix", "Land them corrected, at their own event time, and run what follows."),
-        ("release", "Let snapshots that the guard holds delete what they lack, and run what follows."),
+        (
+            "release",
+            "Let snapshots that the guard holds, or with --feed and --key an object that an expectation holds, pass.",
+        ),
         ("dismiss", "Take them out of the register; they stay in staging and in the accounting."),
     ):
         action = actions.add_parser(name, help=text, description=text)

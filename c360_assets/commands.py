@@ -21,18 +21,16 @@ from duckdb import Error as DuckDBError
 
 from c360_assets import audit as auditing
 from c360_assets import entities, history, local, output, plan
-from c360_assets import quarantine as register
-from c360_assets.cli import BLOCKED, DONE, ERROR, USAGE, say
-from c360_assets.feeds import DeclarationError, Feed, find_feed, load_feeds
+from c360_assets.cli import BLOCKED, DONE, ERROR, USAGE, UsageError, say
+
+# A command has the name that the parser knows it by.
+from c360_assets.commands_quarantine import quarantine as quarantine
+from c360_assets.declared import DeclarationError
+from c360_assets.feeds import Feed, find_feed, load_feeds
 from c360_assets.landing import LandingError
-from c360_assets.quarantine import Choice, QuarantineError
+from c360_assets.quarantine import QuarantineError
 from c360_assets.settings import PROJECT, ProjectError, Settings, SettingsError
 from c360_assets.warehouse import DuckDBWarehouse, NotAQuery, NoWarehouse, Warehouse, WarehouseBusy, open_warehouse
-
-
-class UsageError(ValueError):
-    """An argument cannot be what it says; the text names it, its value and the remedy."""
-
 
 WRONG = (
     DeclarationError, SettingsError, QuarantineError, NotAQuery, UsageError,
@@ -284,66 +282,6 @@ def up(options: argparse.Namespace, settings: Settings) -> int:
         finally:
             for process in reversed(started):
                 local.stop(process, patience=20, ask=signal.SIGINT)
-
-
-def quarantine(options: argparse.Namespace, settings: Settings) -> int:
-    feeds = _feeds(settings)
-    if options.feed:
-        find_feed(feeds, options.feed)
-    choice = Choice(options.feed, options.key, options.row, options.reason)
-    warehouse = _warehouse(settings)
-    if options.action in ("list", "show"):
-        with warehouse.reading() as session:
-            found = register.entries(session, choice, options.limit)
-        names = ["feed", "_key", "_row", "stage", "reasons", "refused_at"]
-        rows: list[Sequence[object]] = [(e.feed, e.key, e.row, e.stage, list(e.reasons), e.refused_at) for e in found]
-        if options.action == "show":
-            names, rows = [*names, "raw"], [(*row, e.raw) for row, e in zip(rows, found, strict=True)]
-        output.write(names, rows, options.format)
-        return DONE
-    if choice == Choice() and not options.all:
-        say(f"c360 quarantine {options.action}: say which with --feed, --key, --row or --reason, or --all")
-        return USAGE
-    with warehouse.reading() as session:
-        found = register.entries(session, choice)
-    if not found:
-        say("nothing in quarantine fits")
-        return DONE
-    if options.action == "dismiss":
-        register.decide(warehouse, found, "dismiss", options.why)
-        say(f"{len(found)} refusals dismissed")
-        return DONE
-    held = [e for e in found if e.stage == "guard"]
-    if options.action == "release" and not held:
-        say(f"no snapshot is held among the {len(found)} refusals that fit")
-        return DONE
-    values = _assigned(options.set) if options.action == "fix" else {}
-    from c360_assets import runs
-
-    with local.embedded_s3(settings), local.dagster_instance(settings) as instance:
-        if options.action == "fix":
-            for key in register.fix(warehouse, local.landing_bucket(settings), feeds, found, values):
-                print(key, flush=True)
-            return runs.sync(settings, instance, say=say)
-        if options.action == "release":
-            register.decide(warehouse, held, "release", "")
-            say(f"{len(held)} snapshots released")
-            return runs.sync(settings, instance, say=say)
-        for entry in held:
-            say(f"{entry.key} {entry.raw}: not tried again; let it pass with c360 quarantine release")
-        replayed = register.replay(warehouse, local.landing_bucket(settings), feeds, found, settings.spool)
-        for entry, why in replayed.still_refused:
-            say(f"still refused: {entry.key} record {entry.row}: {why}")
-        say(f"{replayed.cleaning} rows go through cleaning again, {replayed.read} records could be read after all")
-        return runs.sync(settings, instance, say=say)
-
-
-def _assigned(texts: Sequence[str]) -> dict[str, str]:
-    """{column: value} of COLUMN=VALUE."""
-    without = [text for text in texts if not text.partition("=")[1]]
-    if without:
-        raise UsageError(f"--set: '{without[0]}' is no COLUMN=VALUE")
-    return {column.strip(): value for column, _, value in (text.partition("=") for text in texts)}
 
 
 # What `up --generate` lands, now and then: a generator and what it is told.

@@ -69,7 +69,7 @@ def build_defs(
         sensors.append(
             alerts.alert_sensor(told_by, [job.name for job in jobs.values()], automation.SYNC, bounds, warehouse)
         )
-    staged_checks = [check for f in feeds.values() for check in checks.staging_checks(f, warehouse)]
+    staged_checks = [checks.staging_checks(f, warehouse) for f in feeds.values()]
     page = report.report_asset(
         feeds, bucket, warehouse, settings.home,
         after=[*build.keys, *(load.key for load in loads)],

@@ -16,6 +16,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 
+from c360_assets.declared import DeclarationError, Fields, list_of, mapping_of, pattern_of
+from c360_assets.expectations import Expectation, check_imputation, take_expectations
+
 FORMATS = ("csv", "json", "parquet")
 # A row states a whole record; a change of one; one of all that there are; what is known of one; a line of a receipt.
 KINDS = ("upsert", "events", "snapshot", "partial", "lines")
@@ -29,10 +32,6 @@ LINE = (
     "refund_transaction_id", "refund_amount", "refund_method", "refund_time",
     "cancelled_transaction_id", "cancelled_product_id",
 )  # fmt: skip
-
-
-class DeclarationError(ValueError):
-    """A declaration is wrong; the text names file, feed and field, and says what may stand there."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,8 @@ class Feed:
     overwrite: str | None
     delimiter: str
     fresh_within_hours: float | None
+    nulls: tuple[str, ...] = ()
+    expect: tuple[Expectation, ...] = ()
 
     @property
     def payload(self) -> bool:
@@ -116,8 +117,8 @@ def load_feeds(folders: Iterable[Path]) -> dict[str, Feed]:
         for path in sorted(folder.glob("*.yml")):
             for table in _tables(path):
                 where = f"{path}: {table['name']}"
-                config = _mapping(table.get("config"), f"{where}: config")
-                meta = _mapping(config.get("meta"), f"{where}: config: meta")
+                config = mapping_of(table.get("config"), f"{where}: config")
+                meta = mapping_of(config.get("meta"), f"{where}: config: meta")
                 if "feed" not in meta:
                     continue
                 feed = _feed(path, table, meta["feed"])
@@ -145,52 +146,12 @@ def _tables(path: Path) -> Iterable[dict[str, Any]]:
         document = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise DeclarationError(f"{path}: no YAML: {error}") from None
-    for source in _list(_mapping(document, str(path)).get("sources"), f"{path}: sources"):
-        if _mapping(source, f"{path}: sources").get("name") == SOURCE:
-            for table in _list(source.get("tables"), f"{path}: tables"):
+    for source in list_of(mapping_of(document, str(path)).get("sources"), f"{path}: sources"):
+        if mapping_of(source, f"{path}: sources").get("name") == SOURCE:
+            for table in list_of(source.get("tables"), f"{path}: tables"):
                 if not isinstance(table, dict) or not isinstance(table.get("name"), str):
                     raise DeclarationError(f"{path}: a table of source '{SOURCE}' has no name")
                 yield table
-
-
-class _Fields:
-    """The fields of one feed's declaration: each is taken once with its check, and none may be left."""
-
-    def __init__(self, where: str, declared: Any) -> None:
-        self.where = where
-        self.left = dict(_mapping(declared, where))
-        self.known: list[str] = []
-
-    def take(self, name: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
-        self.known.append(name)
-        if name not in self.left or self.left[name] is None:
-            self.left.pop(name, None)
-            if default is ...:
-                raise DeclarationError(f"{self.where}: {name}: is missing")
-            return default
-        value = self.left.pop(name)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise DeclarationError(f"{self.where}: {name}: '{value}' is no {_kind_name(kind)}")
-        return value
-
-    def choice(self, name: str, choices: tuple[str, ...], default: Any = ...) -> Any:
-        value = self.take(name, str, default)
-        if value is not None and value not in choices:
-            raise DeclarationError(f"{self.where}: {name}: '{value}' is not known; it may be: {', '.join(choices)}")
-        return value
-
-    def texts(self, name: str, default: Any = ...) -> tuple[str, ...]:
-        values = self.take(name, list, default)
-        wrong = [v for v in values if not isinstance(v, str)]
-        if wrong:
-            raise DeclarationError(f"{self.where}: {name}: '{wrong[0]}' is no text")
-        return tuple(values)
-
-    def end(self) -> None:
-        if self.left:
-            raise DeclarationError(
-                f"{self.where}: {sorted(self.left)[0]}: is not known; there are: {', '.join(sorted(self.known))}"
-            )
 
 
 def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
@@ -198,14 +159,14 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
     where = f"{path}: feed '{name}'"
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise DeclarationError(f"{where}: name: must be lower case letters, digits and _")
-    columns = tuple(_column(c, where) for c in _list(table.get("columns"), f"{where}: columns"))
+    columns = tuple(_column(c, where) for c in list_of(table.get("columns"), f"{where}: columns"))
     if not columns:
         raise DeclarationError(f"{where}: columns: there are none")
     doubled = sorted({c for c in columns if columns.count(c) > 1} | {c for c in columns if c.startswith("_")})
     if doubled:
         raise DeclarationError(f"{where}: columns: '{doubled[0]}' stands twice or begins with _, which is ours")
 
-    field = _Fields(where, declared)
+    field = Fields(where, declared)
     prefix = field.take("prefix", str).strip("/")
     if not prefix:
         raise DeclarationError(f"{where}: prefix: is empty; a feed has a folder of its own")
@@ -217,23 +178,23 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
     entity = field.take("entity", str, None)
     kind = field.choice("kind", KINDS, "upsert")
     overwrite = field.choice("overwrite", OVERWRITES, None)
-    field.texts("nulls", ())  # texts that mean null, read by the dbt macros
+    nulls = field.texts("nulls", ())
     delimiter = field.take("delimiter", str, ",")
     if len(delimiter) != 1:
         raise DeclarationError(f"{where}: delimiter: '{delimiter}' is not one character")
     fresh = field.take("fresh_within_hours", (int, float), None)
 
-    time = _Fields(f"{where}: event_time", field.take("event_time", dict, {}))
+    time = Fields(f"{where}: event_time", field.take("event_time", dict, {}))
     event_time = EventTime(
         column=time.take("column", str, None),
-        name=_pattern(f"{where}: event_time: name", time.take("name", str, None)),
+        name=pattern_of(f"{where}: event_time: name", time.take("name", str, None)),
         initial=_instant(f"{where}: event_time: initial", time.take("initial", str, None)),
         file_time=time.take("file_time", bool, False),
         zone=_zone(f"{where}: event_time: zone", time.take("zone", str, "UTC")),
     )
     time.end()
-    position = _Fields(f"{where}: position", field.take("position", dict, {}))
-    operation = _Fields(f"{where}: operation", field.take("operation", dict, {}))
+    position = Fields(f"{where}: position", field.take("position", dict, {}))
+    operation = Fields(f"{where}: operation", field.take("operation", dict, {}))
     named = {
         "event_time: column": event_time.column,
         "position: column": position.take("column", str, None),
@@ -247,15 +208,19 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
     operation.end()
     mapping = field.take("map", dict, {})
     payload = columns == ("payload",)
+    joined = _joined(where, field, kind, payload)
     if kind == "lines":
         _take_lines(where, field, mapping, payload)
     if kind == "snapshot":
         _take_snapshot(where, field, event_time, {**named, "operation": codes})
     elif payload and entity and kind != "lines":
         _check_envelope(where, kind, event_time, formats, {**named, "operation": codes})
+    expect = take_expectations(where, field.take("expect", list, []), columns, payload)
+    check_imputation(where, field.take("impute", dict, {}), columns, required, kind, payload)
     field.end()
 
     named |= {f"map: {target}": received for target, received in mapping.items()}
+    named |= {f"join: {target}: {number}": c for target, parts in joined.items() for number, c in enumerate(parts, 1)}
     named |= {f"required: {column}": column for column in required}
     for what, column in named.items():
         # The fields of a payload are told apart in clean, where the document is read.
@@ -280,18 +245,32 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
         overwrite=overwrite,
         delimiter=delimiter,
         fresh_within_hours=fresh,
+        nulls=nulls,
+        expect=expect,
     )
 
 
-def _take_lines(where: str, field: _Fields, mapping: Mapping[str, Any], payload: bool) -> None:
+def _joined(where: str, field: Fields, kind: str, payload: bool) -> dict[str, tuple[str, ...]]:
+    """{entity column: the received ones that it is made of}: where a source numbers its items within each order."""
+    inner = Fields(f"{where}: join", field.take("join", dict, {}))
+    found = {target: inner.texts(target) for target in list(inner.left)}
+    for target, parts in found.items():
+        if payload or kind == "lines":
+            raise DeclarationError(f"{where}: join: {target}: not in a feed of this kind; map its fields")
+        if len(parts) < 2:
+            raise DeclarationError(f"{where}: join: {target}: give two columns or more, or map the one")
+    return found
+
+
+def _take_lines(where: str, field: Fields, mapping: Mapping[str, Any], payload: bool) -> None:
     """What only lines of receipts have. The dbt macros read it; here it is checked."""
     nested = field.take("lines", str, None)
     constants = field.take("constants", dict, {})
     strip = field.take("strip", dict, {})
     for name in ("returns", "adjustments"):
-        _pattern(f"{where}: {name}", field.take(name, str, None), groups=0)
+        pattern_of(f"{where}: {name}", field.take(name, str, None), groups=0)
     for name, pattern in strip.items():
-        _pattern(f"{where}: strip: {name}", str(pattern), groups=0)
+        pattern_of(f"{where}: strip: {name}", str(pattern), groups=0)
     for what, names in {"map": mapping, "constants": constants, "strip": strip}.items():
         unknown = sorted(set(names) - set(LINE))
         if unknown:
@@ -309,7 +288,7 @@ def _take_lines(where: str, field: _Fields, mapping: Mapping[str, Any], payload:
         raise DeclarationError(f"{where}: lines: '{nested}' is for feeds whose one column is payload")
 
 
-def _take_snapshot(where: str, field: _Fields, time: EventTime, stated: Mapping[str, Any]) -> None:
+def _take_snapshot(where: str, field: Fields, time: EventTime, stated: Mapping[str, Any]) -> None:
     """A file states all that there are, at its one instant; what it lacks is deleted, as far as the guard allows."""
     guard = field.take("guard", (int, float), 0.5)
     if not 0 <= guard <= 1:
@@ -338,38 +317,10 @@ def _check_envelope(
 
 
 def _column(declared: Any, where: str) -> str:
-    name = _mapping(declared, f"{where}: columns").get("name")
+    name = mapping_of(declared, f"{where}: columns").get("name")
     if not isinstance(name, str) or not name:
         raise DeclarationError(f"{where}: columns: '{declared}' has no name")
     return name.lower()
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise DeclarationError(f"{where}: '{value}' is no list")
-    return value
-
-
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise DeclarationError(f"{where}: '{value}' is no mapping")
-    return value
-
-
-def _pattern(where: str, text: str | None, groups: int = 1) -> re.Pattern[str] | None:
-    if text is None:
-        return None
-    try:
-        pattern = re.compile(text)
-    except re.error as error:
-        raise DeclarationError(f"{where}: '{text}' is no regular expression: {error}") from None
-    if pattern.groups < groups:
-        raise DeclarationError(f"{where}: '{text}' has no group (...) around the fourteen digits of the instant")
-    return pattern
 
 
 def _instant(where: str, text: str | None) -> datetime | None:
@@ -389,11 +340,6 @@ def _zone(where: str, name: str) -> str:
     except (ZoneInfoNotFoundError, ValueError):
         raise DeclarationError(f"{where}: '{name}' is no time zone; say for example Europe/Berlin") from None
     return name
-
-
-def _kind_name(kind: type | tuple[type, ...]) -> str:
-    names = {str: "text", bool: "true or false", list: "list", dict: "mapping", int: "number", float: "number"}
-    return names[kind[0] if isinstance(kind, tuple) else kind]
 
 
 def _overlap(one: str, other: str) -> bool:

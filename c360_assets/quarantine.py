@@ -93,6 +93,27 @@ def decide(warehouse: Warehouse, chosen: Sequence[Entry], decision: str, reason:
     return batch
 
 
+def release_objects(warehouse: Warehouse, feed: Feed, key: str) -> list[str]:
+    """Takes the standing objects of this key, or with this last part of it, as they are, whatever is expected of them.
+
+    Returns their keys; one that was released before is not among them.
+    """
+    with warehouse.writing("quarantine release") as session, session.transaction():
+        batch, now = staging.next_batch(session)
+        objects = session.rows(
+            """
+            select distinct l.key, l.etag
+            from staging.object_ledger as l
+            left join staging.quarantine_decisions as d
+                on l.feed = d.feed and l.key = d._key and l.etag = d._etag and d._row = 0 and d.decision = 'release'
+            where l.feed = ? and (l.key = ? or l.key like ?) and l.status in ('loaded', 'empty') and d.feed is null
+            """,
+            [feed.name, key, f"%/{key}"],
+        )
+        _note(session, [(feed.name, found, etag, 0) for found, etag in objects], "release", "", now, batch)
+    return sorted(found for found, _ in objects)
+
+
 def fix(
     warehouse: Warehouse, bucket: Bucket, feeds: Mapping[str, Feed], chosen: Sequence[Entry], values: Mapping[str, str]
 ) -> list[str]:

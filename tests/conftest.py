@@ -102,3 +102,44 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 def platform(settings: Settings, bucket: Bucket) -> Platform:
     """The whole pipe on DuckDB: S3, staging, and dbt in this process, which is warm after the first test."""
     return Platform(settings, bucket).begin()
+
+
+@pytest.fixture(scope="module")
+def fakesnow() -> Iterator[int]:
+    """A fakesnow server, one per module: its sessions share one database in memory."""
+    port = free_port()
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("fakesnow"), "-s", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    else:
+        raise RuntimeError("fakesnow did not start")
+    yield port
+    # It keeps nothing, and may be busy with a statement that nobody waits for.
+    process.kill()
+    process.wait(10)
+
+
+@pytest.fixture
+def on_snowflake(fakesnow: int, tmp_path: Path) -> Settings:
+    """Settings of a database of the test's own."""
+    return Settings.load(
+        {
+            "C360_HOME": str(tmp_path / "snow"),
+            "C360_WAREHOUSE": "snowflake",
+            "SNOWFLAKE_ACCOUNT": "fakesnow",
+            "SNOWFLAKE_USER": "fake",
+            "SNOWFLAKE_PASSWORD": "snow",
+            "SNOWFLAKE_WAREHOUSE": "wh",
+            "SNOWFLAKE_DATABASE": f"T{uuid.uuid4().hex[:8].upper()}",
+            "SNOWFLAKE_HOST": "localhost",
+            "SNOWFLAKE_PORT": str(fakesnow),
+            "SNOWFLAKE_PROTOCOL": "http",
+        }
+    )

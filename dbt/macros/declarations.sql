@@ -13,7 +13,11 @@
   {%- for column in entity.key %}{% do columns.update({column: 'key'}) %}{% endfor -%}
   {%- for column in entity.tracked %}{% do columns.update({column: 'tracked ' ~ entity.types.get(column, 'varchar')}) %}{% endfor -%}
   {%- for column in entity.type1 %}{% do columns.update({column: 'type 1 ' ~ entity.types.get(column, 'varchar')}) %}{% endfor -%}
-  {%- do return({'columns': columns, 'partial': entity.partial}) -%}
+  {%- set imputed = {} -%}
+  {%- for feed in declared_feeds(entity.name) -%}
+    {%- for column, rule in imputation(feed).items() %}{% do imputed.update({feed.name ~ '.' ~ column: imputation_words(rule) | trim}) %}{% endfor -%}
+  {%- endfor -%}
+  {%- do return({'columns': columns, 'partial': entity.partial, 'imputed': imputed}) -%}
 {% endmacro %}
 
 {% macro keep_declaration(relation, entity) %}
@@ -42,6 +46,13 @@
     {%- endfor -%}
     {%- for column, role in before.columns.items() | sort if column not in now.columns -%}
       {%- do changes.append(column ~ ' (' ~ role ~ ') goes') -%}
+    {%- endfor -%}
+    {%- set imputed = before.get('imputed', {}) -%}
+    {%- for column, rule in now.imputed.items() | sort if imputed.get(column) != rule -%}
+      {%- do changes.append(column ~ ' is imputed: ' ~ rule) -%}
+    {%- endfor -%}
+    {%- for column in imputed | sort if column not in now.imputed -%}
+      {%- do changes.append(column ~ ' is imputed no more') -%}
     {%- endfor -%}
     {%- if now.partial != before.partial -%}
       {%- do changes.append('a feed gives it partially' if now.partial else 'no feed gives it partially any more') -%}

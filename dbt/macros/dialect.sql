@@ -82,8 +82,10 @@
 
 {% macro timestamp_text(value) %}{{ return(adapter.dispatch('timestamp_text', 'c360')(value)) }}{% endmacro %}
 {% macro duckdb__timestamp_text(value) %}strftime({{ value }}, '%Y-%m-%dT%H:%M:%S.%fZ'){% endmacro %}
+{#- Snowflake needs no cast; fakesnow heeds the format only where it can tell the type. -#}
 {% macro snowflake__timestamp_text(value) -%}
-  to_char({{ value }}, 'YYYY-MM-DD') || 'T' || to_char({{ value }}, 'HH24:MI:SS.FF6') || 'Z'
+  {%- set instant = "cast(" ~ value ~ " as timestamp_ntz)" -%}
+  to_char({{ instant }}, 'YYYY-MM-DD') || 'T' || to_char({{ instant }}, 'HH24:MI:SS.FF6') || 'Z'
 {%- endmacro %}
 
 {#- A JSON object of named expressions, nulls kept; the order of names is the engine's. -#}

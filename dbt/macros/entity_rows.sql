@@ -108,13 +108,20 @@ select * from final
   select
     {{- record_lineage(feed) }}
     {%- for name, column in stated.items() %}
-    {{ received_text(feed, 's.' ~ column) if column else 'cast(null as varchar)' }} as {{ name }},
+    {{ joined_text(feed, name) if name in feed.feed.get('join', {}) else stated_text(feed, column) if column else 'cast(null as varchar)' }} as {{ name }},
     {%- endfor %}
     {{- as_received(feed) }}
   from {{ feed.relation }} as s
   {{- record_joins(feed) }}
   where coalesce(replays.batch, s._batch) in (select batch from {{ new_batches() }})
 {% endmacro %}
+
+{#- Several received texts as one, with / between; null where one of them is. -#}
+{% macro joined_text(feed, column) -%}
+  {%- for part in feed.feed['join'][column] -%}
+    {{ stated_text(feed, part) }}{{ " || '/' || " if not loop.last }}
+  {%- endfor -%}
+{%- endmacro %}
 
 {#- Beside the text: its typed value, null where it has none. -#}
 {% macro parsed_rows(entity, feed) %}

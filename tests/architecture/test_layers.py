@@ -103,9 +103,14 @@ def test_staging_imports_of_the_rooms_only_landing() -> None:
     assert ours(PACKAGE / "staging.py") & (ROOMS - {"staging"}) <= {"landing"}
 
 
-@pytest.mark.parametrize("module", ["feeds", "settings", "automation"])
-def test_feeds_settings_and_automation_import_nothing_of_ours(module: str) -> None:
+@pytest.mark.parametrize("module", ["declared", "settings", "automation"])
+def test_settings_and_automation_import_nothing_of_ours(module: str) -> None:
     assert ours(PACKAGE / f"{module}.py") == set()
+
+
+def test_feeds_know_of_declarations_alone() -> None:
+    assert ours(PACKAGE / "feeds.py") == {"declared", "expectations"}
+    assert ours(PACKAGE / "expectations.py") == {"declared"}
 
 
 @pytest.mark.parametrize("module", named([m for m in MODULES if m.stem not in ("definitions", "commands", "runs")]))

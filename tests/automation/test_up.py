@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.conftest import free_port
+from tests.parts import without_shop
 
 C360 = Path(sys.executable).with_name("c360")
 FILE = "customer_20260101000000.csv"
@@ -29,6 +30,8 @@ class Up:
         self.port = free_port()
         self.environment = {n: v for n, v in os.environ.items() if not n.startswith(("C360_", "AWS_", "DAGSTER_"))}
         self.environment |= {"C360_HOME": str(home), "C360_SENSOR_INTERVAL": "5"}
+        # The shop is half of the project, and none of its files land here.
+        self.environment |= {"C360_DBT_PROJECT": str(without_shop())}
         with (home / "up.log").open("wb") as log:
             self.process = subprocess.Popen(
                 [C360, "up", "--port", str(self.port)], env=self.environment, stdout=log, stderr=log

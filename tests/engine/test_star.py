@@ -162,6 +162,7 @@ def assert_issues(platform: Platform) -> None:
         "order_missing": count("gold.fct_order_items where ordered_at is null"),
         "amounts_differ": count("gold.fct_orders where order_amount <> items_amount"),
         "negative_stock": count("core.inventory where stock < 0"),
+        "imputed": count("(select distinct feed, _key, column_name, rule from core.imputed_value)"),
     }
     assert found == {issue: number for issue, number in wanted.items() if number}
     assert {"refused", "replaced", "unknown_customer", "unknown_product"} <= found.keys()

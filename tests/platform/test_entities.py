@@ -40,6 +40,11 @@ ITEM = entities.Declaration(
     entities.columns_of("product_id,price:decimal(18,4)"),
     entities.columns_of("note"),
 )
+IMPUTED = """              overwrite: replace
+              impute:
+                note: {value: it's bare}
+                price: {product_of: [line, product_id]}
+"""
 HEADER = "orderid,line,product_id,price,note,changed_at\n"
 
 
@@ -89,3 +94,30 @@ def test_an_entity_comes_by_its_declaration_alone_and_a_changed_one_by_a_rebuild
     assert len(platform.rows(versions)) == 2
     platform.build("--full-refresh")
     assert [row[3] for row in platform.rows(versions)] == ["a", "b", None]
+
+    feed = project / "models" / "staging" / "parcels.yml"
+    feed.write_text(feed.read_text() + IMPUTED)
+    forget_manifest(project)
+    platform = Platform(platform.settings, bucket, project=project)
+    with pytest.raises(BuildFailed, match=r"parcels.note is imputed: value it's bare; parcels.price is imputed: prod"):
+        platform.build()
+    platform.build("--full-refresh")
+    assert [row[3] for row in platform.rows(versions)] == ["a", "b", "it's bare"]
+    later = "O2,1,P3,,x,2024-01-03 01:00\nO2,2,4,,,2024-01-03 01:00\n,2,4,,,2024-01-03 01:00\n"
+    key = platform.put("b.csv", (HEADER + later).encode(), "parcels")
+    platform.sync("parcels")
+    assert platform.rows(versions)[3:] == [
+        ("O2", "1", None, "x", "2024-01-03 00:00:00"), ("O2", "2", "8.0000", "it's bare", "2024-01-03 00:00:00"),
+    ]  # fmt: skip
+    # Each value imputed is on record, with its rule; what was received stays as it was, and a row refused is none.
+    assert platform.rows(
+        "select _row, column_name, rule, value from core.imputed_value where _key like '%b.csv' order by 1, 2"
+    ) == [(2, "note", "value it's bare", "it's bare"), (2, "price", "product of line and product_id", "8.0000")]
+    assert platform.rows("select price, note from staging.parcels where orderid = 'O2' and line = '2'") == [
+        (None, None)
+    ]
+    corrected = later.replace("O2,2,4,,,", "O2,2,4,9,y,")
+    assert platform.put("b.csv", (HEADER + corrected).encode(), "parcels") == key
+    platform.sync("parcels")
+    assert platform.rows(versions)[4:] == [("O2", "2", "9.0000", "y", "2024-01-03 00:00:00")]
+    assert platform.rows("select count(*) from core.imputed_value where _key like '%b.csv'") == [(0,)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,17 @@ from c360_assets.settings import Settings
 from tests.engine.test_streams import MODELS
 from tests.parts import Platform
 
-EXPECTED = {"current": 10_000, "history": 30_000}
-
 
 @pytest.fixture
 def files(shared: Path) -> list[Path]:
     return sorted((shared / "data" / "customers").glob("customer_*.csv"))
 
 
-def test_three_full_files_give_the_same_tables_in_every_order(
-    files: list[Path], tmp_path: Path, bucket: Bucket
-) -> None:
+def test_three_full_files_give_the_same_tables_in_any_order(files: list[Path], tmp_path: Path, bucket: Bucket) -> None:
     digests = []
-    for number, order in enumerate(permutations(files)):
+    # Each is the first, the second and the last one once.
+    for number in range(3):
+        order = files[number:] + files[:number]
         settings = Settings.load({"C360_HOME": str(tmp_path / str(number))})
         platform = Platform(settings, Bucket(bucket.client, bucket.name, f"order-{number}")).begin()
         for file in order:

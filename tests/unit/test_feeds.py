@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from c360_assets.feeds import DeclarationError, EventTime, Feed, find_feed, load_feeds
+from c360_assets.declared import DeclarationError
+from c360_assets.feeds import EventTime, Feed, find_feed, load_feeds
 from c360_assets.settings import PROJECT
 
 GOOD: dict[str, Any] = {
@@ -108,6 +109,11 @@ WRONG: list[tuple[str, Any, tuple[str, ...]]] = [
     ("fresh_within_hours", True, ("fresh_within_hours", "no number")),
     ("map", {"visitor_id": "id"}, ("map", "visitor_id", "'id' is not declared")),
     ("map", ["visitor"], ("map", "no mapping")),
+    ("join", {"visitor_id": ["visitor", "id"]}, ("join: visitor_id: 2", "'id' is not declared")),
+    ("join", {"visitor_id": ["visitor"]}, ("join: visitor_id", "two columns or more")),
+    ("join", {"visitor_id": "visitor"}, ("join: visitor_id", "no list")),
+    ("expect", [{"column": "paige", "null_share": 0.1}], ("expect: 1: column", "'paige' is not declared")),
+    ("impute", {"page": {"value": 1}}, ("impute: page: value", "'1' is no text")),
     ("event_time", "at", ("event_time", "no mapping")),
     ("event_time", {}, ("event_time", "column, name or file_time")),
     ("event_time", {"zone": "UTC"}, ("event_time", "column, name or file_time")),

@@ -11,6 +11,18 @@ issues as (
     refused_at as noted_at
   from {{ ref('refusal') }}
 
+  union all
+
+  select
+    'imputed' as issue,
+    'note' as severity,
+    'staging.' || feed as subject,
+    _key as which,
+    cast(count(*) as varchar) || ' records without ' || column_name || ' were given: ' || rule as detail,
+    max(imputed_at) as noted_at
+  from {{ ref('imputed_value') }}
+  group by feed, _key, column_name, rule
+
   {% for entity in var('entities') -%}
   union all
 

@@ -1,0 +1,1 @@
+{{ imputed_values() }}
