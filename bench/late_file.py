@@ -21,7 +21,7 @@ from c360_assets.feeds import load_feeds
 from c360_assets.landing import Listed
 from c360_assets.settings import PROJECT
 from c360_assets.spool import Outcome
-from c360_assets.warehouse import DuckDBWarehouse, open_warehouse
+from c360_assets.warehouse import DuckDBWarehouse, insert, open_warehouse
 
 DAYS = 200
 MODELS = ("+daily_sales_summary",)
@@ -82,7 +82,7 @@ def late(warehouse: DuckDBWarehouse, rows: int) -> None:
                 "_loaded_at",
                 "_batch",
             )
-            staging.insert(session, "staging.online_retail", dict.fromkeys(columns, ""), found)
+            insert(session, "staging.online_retail", dict.fromkeys(columns, ""), found)
             outcome = Outcome(Listed(now, "stream_data/online_retail/late.csv", "late", 1), "loaded", None, rows)
             staging.write_registers(session, feed, [outcome], batch, now)
 

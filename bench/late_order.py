@@ -23,7 +23,7 @@ from c360_assets.feeds import load_feeds
 from c360_assets.landing import Listed
 from c360_assets.settings import PROJECT
 from c360_assets.spool import Outcome
-from c360_assets.warehouse import DuckDBWarehouse, Session, open_warehouse
+from c360_assets.warehouse import DuckDBWarehouse, Session, insert, open_warehouse
 
 GOLD = ("dim_customer", "dim_product", "fct_order_items", "fct_order_items_changes", "fct_orders", "fct_orders_changes",
         "customer_sales", "product_category_days", "product_category_sales", "top_customers")  # fmt: skip
@@ -79,7 +79,7 @@ def late(session: Session, name: str) -> None:
         for feed, row in CHANGES[name]:
             key = f"stream_data/{feed}/{name.replace(' ', '-')}.csv"
             values: dict[str, Any] = row | {"_key": key, "_etag": "l", "_row": 1, "_loaded_at": now, "_batch": batch}
-            staging.insert(session, f"staging.{feed}", dict.fromkeys(values, ""), [tuple(values.values())])
+            insert(session, f"staging.{feed}", dict.fromkeys(values, ""), [tuple(values.values())])
             staging.write_registers(
                 session,
                 feeds[feed],

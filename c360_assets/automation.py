@@ -18,6 +18,10 @@ POOL = "warehouse"
 RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
 SYNC = "sync"
+# What a sync leaves alone, because it takes long and hurries nobody.
+PREDICTIONS = "predictions"
+BY_PREDICTION = {"c360/made_by": PREDICTIONS}
+_PREDICTED = dg.AssetSelection.tag("c360/made_by", PREDICTIONS)
 
 OWNER = "team:customer-data"
 
@@ -28,10 +32,10 @@ def pause(failures: int) -> float:
 
 
 def sync_job() -> dg.UnresolvedAssetJobDefinition:
-    """All that is new, up to gold."""
+    """All that is new, up to gold. Predictions have a job of their own."""
     return dg.define_asset_job(
         SYNC,
-        selection=dg.AssetSelection.all(),
+        selection=dg.AssetSelection.all() - _PREDICTED,
         executor_def=dg.in_process_executor,
         description="Everything that is new on S3, loaded in bounded batches, up to the last layer.",
     )
@@ -40,7 +44,8 @@ def sync_job() -> dg.UnresolvedAssetJobDefinition:
 def made_of(feeds: Collection[str], others: Collection[str]) -> dg.AssetSelection:
     """The staging of the feeds and what is made of it, without `others`: tables that only wait for some of that."""
     staged = dg.AssetSelection.assets(*(dg.AssetKey(["staging", feed]) for feed in feeds))
-    return (staged.downstream() - dg.AssetSelection.assets(*(table.split(".") for table in others))).materializable()
+    left = dg.AssetSelection.assets(*(table.split(".") for table in others)) | _PREDICTED
+    return (staged.downstream() - left).materializable()
 
 
 def feed_job(feed: str, others: Collection[str]) -> dg.UnresolvedAssetJobDefinition:
@@ -58,6 +63,8 @@ def schedules(
     sync: dg.UnresolvedAssetJobDefinition,
     pending: Callable[[], Collection[str]],
     others: Callable[[Collection[str]], Collection[str]],
+    *,
+    with_predictions: bool = False,
 ) -> list[dg.ScheduleDefinition]:
     """Every hour what the sensors may have missed; every night all of it and all checks, before people come to work.
 
@@ -89,7 +96,23 @@ def schedules(
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="The day's last word before the reports of the morning: everything, and every check.",
     )
-    return [hourly, nightly]
+    return [hourly, nightly, *([_nightly_predictions()] if with_predictions else [])]
+
+
+def _nightly_predictions() -> dg.ScheduleDefinition:
+    job = dg.define_asset_job(
+        PREDICTIONS,
+        selection=_PREDICTED,
+        executor_def=dg.in_process_executor,
+        description="Churn risk and value of customers, forecast of sales: as of the last day, or a day of your own.",
+    )
+    return dg.ScheduleDefinition(
+        name="nightly_predictions",
+        job=job,
+        cron_schedule="30 4 * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="After the night's sync, as of the last day on which anything was bought.",
+    )
 
 
 def freshness(hours: Mapping[dg.AssetKey, float | None]) -> dict[dg.AssetKey, dg.FreshnessPolicy]:

@@ -129,6 +129,11 @@ def _parser() -> argparse.ArgumentParser:
     status = add("status", "status", "Feeds, what waits, refusals, checks.")
     status.add_argument("--format", choices=("table", "json"), default="table")
 
+    predict = add(
+        "predict", "predict", "Churn risk, value of customers, forecast of sales: with the extra predictions."
+    )
+    predict.add_argument("--as-of", metavar="DAY", help="as if it were this day, YYYY-MM-DD (the last with a purchase)")
+
     query = add("query", "query", "One read-only statement.")
     query.add_argument("sql")
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +225,23 @@ def _asked(settings: Settings) -> Iterator[Any]:
         warehouse, feeds = _warehouse(settings), _feeds(settings)
         graph = build_defs(settings, warehouse=warehouse, feeds=feeds).resolve_asset_graph()
         yield feeds, bucket, warehouse, instance, list(graph.asset_check_keys)
+
+
+def predict(options: argparse.Namespace, settings: Settings) -> int:
+    if options.as_of is not None:
+        try:
+            date.fromisoformat(options.as_of)
+        except ValueError:
+            raise UsageError(f"--as-of: '{options.as_of}' is no day; say for example 2026-03-15") from None
+    from c360_assets import predictions, runs
+
+    if not predictions.is_installed():
+        raise ProjectError(
+            f"the extra predictions is not installed ({', '.join(predictions.LIBRARIES)}): "
+            "pip install --require-hashes -r requirements-all.lock"
+        )
+    with local.dagster_instance(settings) as instance:
+        return runs.predict(settings, instance, as_of=options.as_of or "", say=say)
 
 
 def query(options: argparse.Namespace, settings: Settings) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from c360_assets import alerts, automation, checks, landing, local, report, staging, transform
+from c360_assets import alerts, automation, checks, landing, local, predictions, report, staging, transform
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import SENSOR_WAIT, Bucket
 from c360_assets.pending import pending_feeds
@@ -75,13 +75,17 @@ def build_defs(
         after=[*build.keys, *(load.key for load in loads)],
         checks=[*build.check_keys, *(key for check in staged_checks for key in check.check_keys)],
     )  # fmt: skip
+    told = predictions.prediction_assets(warehouse, lineage.feeds_of, tags=automation.BY_PREDICTION, **policy)
     fresh = automation.freshness({dg.AssetKey(["staging", f.name]): f.fresh_within_hours for f in feeds.values()})
     return dg.Definitions(
-        assets=automation.with_policies([*landed, *registers, *loads, build, page], fresh, warehouse.engine),
+        assets=automation.with_policies([*landed, *registers, *loads, build, page, *told], fresh, warehouse.engine),
         asset_checks=staged_checks,
         jobs=[sync, *jobs.values()],
         schedules=automation.schedules(
-            sync, lambda: pending_feeds(feeds, lineage, bucket(), warehouse, SENSOR_WAIT), lineage.not_made_of
+            sync,
+            lambda: pending_feeds(feeds, lineage, bucket(), warehouse, SENSOR_WAIT),
+            lineage.not_made_of,
+            with_predictions=bool(told),
         ),
         sensors=sensors,
         executor=dg.in_process_executor,

@@ -18,7 +18,7 @@ from c360_assets import staging
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket, Listed
 from c360_assets.spool import GONE, MOVED, spooled_object
-from c360_assets.warehouse import Session, Warehouse
+from c360_assets.warehouse import Session, Warehouse, insert
 
 # feed, key, etag, row
 Record = tuple[str, str, str, int]
@@ -177,7 +177,7 @@ def _check_fixable(entry: Entry, feed: Feed, values: Mapping[str, str]) -> None:
 
 def _note(session: Session, records: Collection[Record], decision: str, reason: str, now: datetime, batch: str) -> None:
     rows = [(*record, decision, reason, now, batch) for record in sorted(records)]
-    staging.insert(session, "staging.quarantine_decisions", staging.DECISIONS, rows)
+    insert(session, "staging.quarantine_decisions", staging.DECISIONS, rows)
 
 
 @dataclass(frozen=True)

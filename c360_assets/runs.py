@@ -56,6 +56,31 @@ def sync(
             if selection
             else None,
         )
+    return _told(result, say)
+
+
+def predict(settings: Settings, instance: dg.DagsterInstance, *, as_of: str, say: Callable[[str], None]) -> int:
+    """Makes the predictions as of the day, YYYY-MM-DD or nothing for the last one; returns the exit code."""
+    with _quiet(settings):
+        warehouse = open_warehouse(settings, announce=say)
+        defs = build_defs(settings, warehouse=warehouse)
+        job = defs.resolve_job_def(automation.PREDICTIONS)
+        result = job.execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            tags=process_tags(),
+            run_config={
+                "ops": {name: {"config": {"as_of": as_of}} for name in job.graph.node_dict},
+                "loggers": {"console": {}},
+            },
+        )
+    for made in result.get_asset_materialization_events():
+        found, table = made.materialization.metadata, made.materialization.asset_key.to_user_string()
+        say(f"{table}: {found['dagster/row_count'].value} rows as of {found['as of'].value}")
+    return _told(result, say)
+
+
+def _told(result: dg.ExecuteInProcessResult, say: Callable[[str], None]) -> int:
     failed = [c for c in result.get_asset_check_evaluations() if not c.passed]
     for check in failed:
         word = "failed" if check.severity == dg.AssetCheckSeverity.ERROR else "warns"

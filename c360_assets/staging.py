@@ -19,7 +19,7 @@ from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket
 from c360_assets.processes import sign_run
 from c360_assets.spool import GONE, LINEAGE, MOVED, Outcome, Spool, read_all, spool_folder
-from c360_assets.warehouse import INTEGER, TEXT, TIMESTAMP, Session, Warehouse, may_pass
+from c360_assets.warehouse import INTEGER, TEXT, TIMESTAMP, Session, Warehouse, insert, may_pass
 
 LEDGER = {
     "feed": TEXT,
@@ -237,18 +237,6 @@ def supersede(session: Session, feed: Feed, outcomes: Sequence[Outcome], now: da
             "update staging.refused_rows set _superseded_at = ? where feed = ? "
             f"and _superseded_at is null and _key in ({places})",
             [now, feed.name, *again],
-        )
-
-
-def insert(session: Session, table: str, columns: dict[str, str], rows: Sequence[tuple[object, ...]]) -> None:
-    """Rows of Python values, in the order of `columns`, in statements of bounded size."""
-    names = ", ".join(columns)
-    place = f"({', '.join('?' * len(columns))})"
-    step = max(1, 5_000 // len(columns))
-    for start in range(0, len(rows), step):
-        some = rows[start : start + step]
-        session.execute(
-            f"insert into {table} ({names}) values {', '.join([place] * len(some))}", [v for row in some for v in row]
         )
 
 

@@ -24,7 +24,7 @@ import psutil
 from c360_assets.settings import Settings
 
 # The types that our own tables have, whatever the engine calls them.
-TEXT, INTEGER, TIMESTAMP = "text", "integer", "timestamp"
+TEXT, INTEGER, DECIMAL, DATE, TIMESTAMP = "text", "integer", "decimal", "date", "timestamp"
 
 Announce = Callable[[str], None]
 T = TypeVar("T")
@@ -248,7 +248,7 @@ def _write_over(file: TextIO, text: str) -> None:
 
 
 class _DuckDBSession:
-    _TYPES = {TEXT: "varchar", INTEGER: "bigint", TIMESTAMP: "timestamp"}
+    _TYPES = {TEXT: "varchar", INTEGER: "bigint", DECIMAL: "decimal(18,4)", DATE: "date", TIMESTAMP: "timestamp"}
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
@@ -292,6 +292,18 @@ class _DuckDBSession:
 
     def called(self, function: str, instants: Sequence[datetime]) -> str:
         return f"{function}({literals(instants)})"
+
+
+def insert(session: Session, table: str, columns: Mapping[str, str], rows: Sequence[tuple[object, ...]]) -> None:
+    """Rows of Python values, in the order of `columns`, in statements of bounded size."""
+    names = ", ".join(columns)
+    place = f"({', '.join('?' * len(columns))})"
+    step = max(1, 5_000 // len(columns))
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        session.execute(
+            f"insert into {table} ({names}) values {', '.join([place] * len(some))}", [v for row in some for v in row]
+        )
 
 
 def literals(instants: Sequence[datetime]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from c360_assets.settings import Snowflake
-from c360_assets.warehouse import INTEGER, TEXT, TIMESTAMP, Session, fetched, literals
+from c360_assets.warehouse import DATE, DECIMAL, INTEGER, TEXT, TIMESTAMP, Session, fetched, literals
 
 
 class SnowflakeWarehouse:
@@ -82,7 +82,7 @@ class SnowflakeWarehouse:
 
 
 class _SnowflakeSession:
-    _TYPES = {TEXT: "varchar", INTEGER: "bigint", TIMESTAMP: "timestamp_ntz(6)"}
+    _TYPES = {TEXT: "varchar", INTEGER: "bigint", DECIMAL: "decimal(18,4)", DATE: "date", TIMESTAMP: "timestamp_ntz(6)"}
 
     def __init__(self, connection: Any) -> None:
         self._cursor = connection.cursor()

@@ -7,7 +7,7 @@
   sorts, or null), `op` ('upsert', 'delete'), the attributes, `content` (see content_hash), `known_at`, the lineage
   `_feed, _key, _etag, _row`, `_batch` (with which it came) and `_retracted_by` (the batch that took it back, or null).
   `meta.entity` declares name, key, tracked and type 1 columns. If it says `partial: true`, or a feed does, there is `given`:
-  which attributes the event gives, by name, as text of 1 and 0; null where it gives them all.
+  which attributes the event gives, by name, as text of 1 and 0; null where it gives them all, and in a delete.
 
   The log keeps one row per distinct event, also no-ops, losers of an instant and deletes. Its marks:
     next_at       when the next winning event of the key comes; the row's own time for a loser of its instant

@@ -217,16 +217,16 @@
 
 {#-
   CTEs, the last one `stated`: partial events filled, with their state. What an event does not give is taken from the state
-  just before it. A delete, an event that gives everything, and the row before the earliest change (`is_base`) begin a
-  stretch; nothing is taken across its beginning.
+  just before it. An event that gives everything, as a delete does, begins a stretch; nothing is taken across its
+  beginning. The first row of all, the one before the earliest change, says all that it was filled with.
 -#}
-{% macro scd2_filled(entity, merged, carried, is_base) %}
+{% macro scd2_filled(entity, merged, carried) %}
   {%- set key = entity.key | join(', ') -%}
   {%- set so_far = 'order by ' ~ scd2_order() ~ ' rows between unbounded preceding and current row' %}
   stretches as (
     select
       *,
-      count(case when op = 'delete' or given is null or {{ is_base }} then 1 end) over (
+      count(case when given is null then 1 end) over (
         partition by {{ key }} {{ so_far }}
       ) as stretch
     from {{ merged }}
@@ -262,7 +262,7 @@
   {%- set shown = (['_id', 'is_stored'] + entity.key + payload) | join(', ') -%}
   {%- set instant = (entity.key + ['event_time']) | join(', ') -%}
   {%- set kept = (entity.key + ['event_time', 'op'] + before + ([] if state in payload else [state]) + payload) | join(', ') %}
-  with {{ scd2_filled(entity, merged, before, 'event_time < since') if entity.partial }}
+  with {{ scd2_filled(entity, merged, before) if entity.partial }}
   events as (
     select {{ kept }}, position{{ ', content' if state != 'content' }}
     from {{ 'stated' if entity.partial else merged }}

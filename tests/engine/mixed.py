@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from c360_assets import entities, staging
+from c360_assets.warehouse import insert
 from generator.snapshots import Snapshot, implied_deletes
 from generator.truth import Entity, Event, Truth, fold
 from tests.engine.streams import EPOCH, as_text, position_text, random_position
@@ -121,8 +122,8 @@ class Mixed:
                 names = ["payload"] if feed == "probe_stream" else ["k1", "k2", *ATTRIBUTES, "happened", "pos", "op"]
                 names = names[:5] if feed == "probe_days" else names
                 columns = dict.fromkeys([*names, "_key", "_etag", "_row", "_loaded_at", "_batch"], "")
-                staging.insert(session, f"staging.{feed}", columns, staged)
-                staging.insert(
+                insert(session, f"staging.{feed}", columns, staged)
+                insert(
                     session, "staging.object_ledger", staging.LEDGER,
                     [(feed, key, laid.etag, 1, now, instant, "loaded", batch, now)],
                 )  # fmt: skip
@@ -132,7 +133,7 @@ class Mixed:
         laid.released = True
         with self.platform.warehouse.writing("test") as session, session.transaction():
             batch, now = staging.next_batch(session)
-            staging.insert(
+            insert(
                 session, "staging.quarantine_decisions", staging.DECISIONS,
                 [(laid.feed, laid.key, laid.etag, 0, "release", "", now, batch)],
             )  # fmt: skip
@@ -236,6 +237,7 @@ def random_objects(
 ) -> list[tuple[str, datetime | None, list[Any]]]:
     """Objects of all four feeds: few instants and few values, so that everything meets."""
     objects: list[tuple[str, datetime | None, list[Any]]] = []
+    said: dict[str, list[Any]] = {}
     for _ in range(count):
         feed = chance.choice(("probe_changes", "probe_parts", "probe_days", "probe_stream"))
         if feed == "probe_days":
@@ -249,8 +251,12 @@ def random_objects(
             objects.append((feed, instant(chance), rows))
             continue
         rows = [_row(chance, chance.choice(keys), feed) for _ in range(len(keys) * 2 // 3)]
-        # The same event again, with another position: the greatest counts, and decides who wins its instant.
-        rows += [row | {"pos": _position(chance, feed)} for row in chance.sample(rows, len(rows) // 8)]
+        # The same event again, in this object or a later one, with another position or none: the greatest counts.
+        again = chance.sample(rows, len(rows) // 8) + chance.sample(
+            before := said.setdefault(feed, []), len(before) // 8
+        )
+        rows += [row | {"pos": _position(chance, feed)} for row in again]
+        before += rows
         if feed == "probe_stream":
             if chance.random() < 0.3:
                 rows.append(_row(chance, ("", ""), feed) | {"op": "t"})

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from c360_assets import staging
-from c360_assets.warehouse import Session
+from c360_assets.warehouse import Session, insert
 from generator.truth import CUSTOMERS, Entity, Event, Truth, fold
 from tests.parts import Platform, Row
 
@@ -89,8 +89,8 @@ class Stage:
                 event.key[0], *image, as_text(event.event_time), op, position_text(event.position),
                 laid.key, laid.etag, number, now, batch,
             ))  # fmt: skip
-        staging.insert(session, "staging.customers", dict.fromkeys(columns, ""), rows)
-        staging.insert(
+        insert(session, "staging.customers", dict.fromkeys(columns, ""), rows)
+        insert(
             session, "staging.object_ledger", staging.LEDGER,
             [("customers", laid.key, laid.etag, 1, now, None, "loaded", batch, now)],
         )  # fmt: skip

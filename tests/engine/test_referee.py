@@ -18,6 +18,7 @@ import pytest
 from c360_assets import entities, staging
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
+from c360_assets.warehouse import insert
 from tests.parts import Platform, project_with
 
 TRACKED, TYPE1 = ("t1", "t2", "t3"), ("o1", "o2", "o3")
@@ -156,9 +157,9 @@ def test_every_case_of_the_referees_holds(
                     key = f"referee/{case.id}-{number}.csv"
                     lineage = [(*row, key, "e", n, now, batch) for n, row in enumerate(rows, 1)]
                     into = dict.fromkeys([*COLUMNS, "_key", "_etag", "_row", "_loaded_at", "_batch"], "")
-                    staging.insert(session, "staging.referee", into, lineage)
+                    insert(session, "staging.referee", into, lineage)
                     ledger = [("referee", key, "e", 1, now, None, "loaded", batch, now)]
-                    staging.insert(session, "staging.object_ledger", staging.LEDGER, ledger)
+                    insert(session, "staging.object_ledger", staging.LEDGER, ledger)
         if together:
             continue
         platform.build(*selection)

@@ -184,7 +184,7 @@ events as (
   from {{ log }} as log
   inner join sampled on {{ agree('log', 'sampled', declared.key) }}
 ),
-{{ scd2_filled(declared, 'events', [], 'false') if declared.partial }}
+{{ scd2_filled(declared, 'events', []) if declared.partial }}
 settled as (
   select
     *,

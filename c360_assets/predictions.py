@@ -1,0 +1,189 @@
+"""Predictions: `gold.customer_value` and `gold.sales_forecast`, as of a day, where their extra is installed.
+
+Belongs here: what is read, what is written, and the assets. Only what was bought up to the day is read, so that the
+tables of any day can be made again; each day's rows stay until the same day is made anew.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+from importlib.util import find_spec
+from typing import Any
+
+import dagster as dg
+
+from c360_assets import customer_value, sales_forecast
+from c360_assets.warehouse import DATE, DECIMAL, INTEGER, TEXT, Session, Warehouse, insert
+
+# What the extra `predictions` brings.
+LIBRARIES = ("pymc_marketing", "statsmodels")
+READS = ("gold.fct_orders", "gold.fct_pos_lines", "gold.product_category_days")
+
+CUSTOMER_VALUE = {
+    "as_of": DATE,
+    "currency": TEXT,
+    "customer_id": TEXT,
+    "days_with_purchase": INTEGER,
+    "first_bought_on": DATE,
+    "last_bought_on": DATE,
+    "churn_risk": DECIMAL,
+    "expected_purchases": DECIMAL,
+    "expected_value": DECIMAL,
+    "churn_error": DECIMAL,
+    "naive_churn_error": DECIMAL,
+}
+SALES_FORECAST = {
+    "as_of": DATE,
+    "currency": TEXT,
+    "category_id": TEXT,
+    "sales_date": DATE,
+    "forecast_revenue": DECIMAL,
+    "method": TEXT,
+    "backtest_error": DECIMAL,
+    "naive_error": DECIMAL,
+}
+
+_PURCHASES = """
+    select currency, customer_id, bought_on, sum(amount)
+    from (
+        select currency, customer_id, order_day as bought_on, amount from gold.fct_orders where is_sale
+        union all
+        select currency, customer_id, sales_date as bought_on, amount from gold.fct_pos_lines where kind = 'sale'
+    ) as bought
+    where customer_id is not null and bought_on <= ? and amount > 0
+    group by currency, customer_id, bought_on
+    order by currency, customer_id, bought_on
+"""
+_SALES = """
+    select currency, category_id, sales_date, gross_revenue
+    from gold.product_category_days
+    where sales_date <= ?
+    order by currency, category_id, sales_date
+"""
+_LAST_DAY = """
+    select max(last_day)
+    from (
+        select max(order_day) as last_day from gold.fct_orders where is_sale
+        union all
+        select max(sales_date) as last_day from gold.fct_pos_lines
+    ) as days
+"""
+
+
+class AsOf(dg.Config):
+    """`as_of`: YYYY-MM-DD; without it the last day on which anything was bought."""
+
+    as_of: str = ""
+
+
+def is_installed() -> bool:
+    """Is the extra here?"""
+    return all(find_spec(library) for library in LIBRARIES)
+
+
+def prediction_assets(warehouse: Warehouse, there: Collection[str], **policy: Any) -> list[dg.AssetsDefinition]:
+    """Both tables, or none where the extra or what they read is not `there`.
+
+    They are no part of a sync: a fit takes a minute, and what it tells changes little from hour to hour.
+    """
+    if not is_installed() or not set(READS) <= set(there):
+        return []
+    return [
+        _asset(warehouse, "customer_value", CUSTOMER_VALUE, customer_values, _VALUE_TEXT, policy),
+        _asset(warehouse, "sales_forecast", SALES_FORECAST, sales_forecasts, _FORECAST_TEXT, policy),
+    ]
+
+
+def _asset(
+    warehouse: Warehouse,
+    table: str,
+    columns: Mapping[str, str],
+    rows_as_of: Callable[[Session, date], list[tuple[object, ...]]],
+    text: str,
+    policy: Mapping[str, Any],
+) -> dg.AssetsDefinition:
+    def made(config: AsOf) -> dg.MaterializeResult[None]:
+        with warehouse.reading() as session:
+            day = date.fromisoformat(config.as_of) if config.as_of else _last_day(session)
+            rows = rows_as_of(session, day) if day else []
+        with warehouse.writing(f"writing gold.{table}") as session:
+            session.ensure(f"gold.{table}", columns)
+            with session.transaction():
+                session.execute(f"delete from gold.{table} where as_of = ?", [day])
+                insert(session, f"gold.{table}", columns, rows)
+        return dg.MaterializeResult(metadata={"as of": str(day), "dagster/row_count": len(rows)})
+
+    reads = [dg.AssetKey(name.split(".")) for name in READS]
+    asset: dg.AssetsDefinition = dg.asset(key=["gold", table], deps=reads, description=text, **policy)(made)
+    return asset
+
+
+_VALUE_TEXT = (
+    "Risk of no purchase in the next 90 days, purchases then to be expected, and what a customer is worth in a year. "
+    "One row per day as of which it was told, currency and customer, with the error that it had before."
+)
+_FORECAST_TEXT = (
+    "Revenue of the next 28 days. One row per day as of which it was told, currency, category and day, with the error "
+    "that the same way had before."
+)
+
+
+def customer_values(session: Session, as_of: date) -> list[tuple[object, ...]]:
+    """The rows of `gold.customer_value`; none for a currency in which too few customers bought twice."""
+    bought: dict[str, list[tuple[str, date, float]]] = defaultdict(list)
+    for currency, customer, day, amount in session.rows(_PURCHASES, [as_of]):
+        bought[currency].append((customer, day, float(amount)))
+    rows: list[tuple[object, ...]] = []
+    for currency, purchases in bought.items():
+        found = customer_value.estimates(purchases, as_of)
+        if found is None:
+            continue
+        errors = (_decimal(found.churn_error), _decimal(found.naive_error))
+        rows += [
+            (
+                as_of, currency, e.customer_id, e.days_with_purchase, e.first_bought_on, e.last_bought_on,
+                _decimal(e.churn_risk), _decimal(e.expected_purchases), _money(e.expected_value), *errors,
+            )
+            for e in found.customers
+        ]  # fmt: skip
+    return rows
+
+
+def sales_forecasts(session: Session, as_of: date) -> list[tuple[object, ...]]:
+    """The rows of `gold.sales_forecast`; none for a category that has sold for less than eight weeks."""
+    series: dict[tuple[str, str | None], dict[date, float]] = defaultdict(dict)
+    for currency, category, day, revenue in session.rows(_SALES, [as_of]):
+        series[currency, category][day] = float(revenue)
+    rows: list[tuple[object, ...]] = []
+    for (currency, category), days in series.items():
+        told = sales_forecast.forecast(_daily(days, as_of))
+        if told is None:
+            continue
+        errors = (_decimal(told.error), _decimal(told.naive_error))
+        rows += [
+            (as_of, currency, category, as_of + timedelta(n), _money(value), told.method, *errors)
+            for n, value in enumerate(told.values, 1)
+        ]
+    return rows
+
+
+def _daily(days: Mapping[date, float], as_of: date) -> Sequence[float]:
+    """From the first day to the last one asked for; a day that is not there sold nothing."""
+    first = min(days)
+    return [days.get(first + timedelta(n), 0.0) for n in range((as_of - first).days + 1)]
+
+
+def _last_day(session: Session) -> date | None:
+    day: date | None
+    ((day,),) = session.rows(_LAST_DAY)
+    return day
+
+
+def _decimal(value: float | None) -> Decimal | None:
+    return None if value is None else Decimal(f"{value:.4f}")
+
+
+def _money(value: float) -> Decimal:
+    """To the cent: what two machines may tell differently lies far behind it."""
+    return Decimal(f"{value:.2f}")
