@@ -51,7 +51,7 @@ test: install lint types ## lint, type check, all tests
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/sqlfluff lint dbt/models --processes 1
+	$(BIN)/sqlfluff lint dbt/models dbt/analyses --processes 1
 
 types: install
 	$(BIN)/mypy

@@ -74,7 +74,6 @@ MUTANTS = [
     Mutant("the last row of a version shows it", FOLD, "when next_state <> {{ state }} then 'update'\n      end as end_type", "else 'update'\n      end as end_type"),
     Mutant("the latest start is the version's", FOLD, "max(start_at) over", "min(start_at) over"),
     Mutant("a delete belongs to no version", FOLD, "case when op = 'upsert' then latest_start end as version_from", "latest_start as version_from"),
-    Mutant("what was open before is known", FOLD, "coalesce(merged.stored_is_version and merged.stored_next_at is null, false) as was_open", "folded.is_stored as was_open"),
     Mutant("ties are made again where something came", FOLD, "select 1 from ({{ scd2_instants(entity, work) }}) as instants where", "select 1 from ({{ scd2_instants(entity, work) }}) as instants where false and"),
     Mutant("only instants touched have their ties made again", FOLD, "    where exists (\n      select 1 from ({{ scd2_instants(entity, work) }}) as instants where {{ agree('merged', 'instants', instant) }}\n    )\n", ""),
     Mutant("events that went leave the log", WRITE, "where incoming._id is null\n  ) as w", "where false\n  ) as w"),

@@ -88,6 +88,32 @@ def dbt_build(warehouse: Warehouse, project: Path = PROJECT / "dbt", *arguments:
     return [r.node.name for r in built.result if r.status != "skipped"]
 
 
+def analyses(warehouse: Warehouse, project: Path) -> dict[str, str]:
+    """{name: compiled SQL} of the project's analyses.
+
+    Raises:
+        BuildFailed: if one cannot be compiled.
+    """
+    manifest, _ = manifest_of(warehouse, project)
+    with _environment(warehouse.dbt_environment()):
+        try:
+            compiled = dbtRunner(manifest=manifest).invoke(
+                [
+                    "--quiet",
+                    "--no-write-json",
+                    "compile",
+                    "--select",
+                    "resource_type:analysis",
+                    *_places(warehouse, project),
+                ]
+            )
+        finally:
+            DuckDBConnectionManager.close_all_connections()
+    if not compiled.success:
+        raise BuildFailed([], str(compiled.exception))
+    return {r.node.name: r.node.compiled_code for r in compiled.result}
+
+
 def _places(warehouse: Warehouse, project: Path) -> list[str]:
     return ["--project-dir", str(project), "--profiles-dir", str(project), "--target", warehouse.target,
             "--target-path", str(_WORK / warehouse.target), "--log-path", str(_WORK), "--log-level-file", "none"]  # fmt: skip
@@ -246,6 +272,7 @@ _GOLD_OF_TILLS = ("gold.yml", "daily_sales_sources.sql", "daily_sales_summary.sq
 
 def _without_shop(project: Path) -> None:
     models, settings = project / "models", project / "dbt_project.yml"
+    shutil.rmtree(project / "analyses")
     for entity, feed in _SHOP.items():
         (models / "staging" / f"{feed}.yml").unlink()
         for path in (*models.glob(f"*/{entity}.*"), *models.glob(f"*/{entity}_*.sql")):

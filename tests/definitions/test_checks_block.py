@@ -132,12 +132,21 @@ OVERLAP = """
 LOST = "delete from staging.customers where _key like '%b.csv' and _row = 2"
 
 
+def kept_rows(home: Home) -> set[str]:
+    """The checks of which failing rows are in the warehouse."""
+    return {
+        name for (name,) in home.rows("select table_name from information_schema.tables where table_schema = 'checks'")
+    }
+
+
 def test_an_overlap_in_the_history_stops_what_is_made_of_it_and_names_its_keys(home: Home) -> None:
     assert home.rows("select count(*) from core.v_customer_change_data") == [(4,)]
     home.execute(OVERLAP)
     assert home.sync() == BLOCKED == 2, home.told
     assert home.status == dg.DagsterRunStatus.FAILURE
     overlap = home.failure("no_overlap")
+    # Failing rows are kept, and of a check that passes no table.
+    assert kept_rows(home) == {check.check_name for check in home.failed}
     assert overlap.asset_key == dg.AssetKey(["core", "customer_history"])
     rows = overlap.metadata["failing rows"]
     assert isinstance(rows, dg.MarkdownMetadataValue)
@@ -155,6 +164,7 @@ def test_a_rebuild_from_staging_mends_a_broken_history(home: Home) -> None:
     assert home.sync(rebuild=True) == DONE, home.told
     assert home.status == dg.DagsterRunStatus.SUCCESS and home.failed == []
     assert CHANGE_DATA in home.materialized
+    assert kept_rows(home) == set()
     assert home.rows("select count(*) from core.v_customer_change_data") == [(4,)]
     assert home.rows("select count(*) from staging.unfinished_rebuild") == [(0,)]
 

@@ -241,7 +241,7 @@ def random_objects(
     for _ in range(count):
         feed = chance.choice(("probe_changes", "probe_parts", "probe_days", "probe_stream"))
         if feed == "probe_days":
-            share = chance.choice((0.95, 0.9, 0.85, 0.8, 0.4))
+            share = chance.choice((0.95, 0.9, 0.8, 0.4, 0.35))
             rows = [_row(chance, key) for key in keys if chance.random() < share]
             rows += [_row(chance, chance.choice(keys)) for _ in range(3)]
             if chance.random() < 0.2:

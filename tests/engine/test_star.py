@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,7 +18,7 @@ from generator.faults import Faults
 from generator.objects import GeneratedObject
 from generator.shop_truth import shop_events, star, stock
 from generator.truth import truth_of_generated
-from tests.engine import analytics
+from tests.engine import analytics, reports
 from tests.engine.analytics import Purchase
 from tests.parts import UNIT_TESTS, Platform, digest
 
@@ -197,6 +198,10 @@ def test_any_order_gives_what_the_oracle_says_and_a_rebuild_gives(seed: int, tmp
     assert_equals_truth(platform, objects)
     assert_analytics(platform)
     assert_issues(platform)
+    found = reports.page(platform)
+    if os.environ.get("C360_WRITE_DOCS"):
+        reports.PAGE.write_text(found)
+    assert found == reports.PAGE.read_text(), "docs/analyses.md is not true any more: C360_WRITE_DOCS=1 writes it anew"
     before = {table: digest([tuple(row.values()) for row in platform.table(table)]) for table in TABLES}
     platform.build("--full-refresh", *MODELS)
     assert {table: digest([tuple(row.values()) for row in platform.table(table)]) for table in TABLES} == before
