@@ -5,21 +5,21 @@ Belongs here: asset checks in Python, all of a feed in one step, made from the f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
-from c360_assets.expectations import ROWS_OF_A_SHARE, Expectation, silent_since, unusual_volumes
+from c360_assets.expectations import MOST, ROWS_OF_A_SHARE, Expectation, silent_since, unusual_volumes
 from c360_assets.feeds import Feed
 from c360_assets.pending import BUILT
 from c360_assets.warehouse import Session, Warehouse
 
 SHOWN = 20
 # Of an object: it is taken as it is, whatever is expected of it.
-RELEASED = "release"
+RELEASED = "accept"
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,18 @@ def _as_expected(session: Session, feed: Feed, now: datetime) -> dict[str, Judge
     }  # fmt: skip
 
 
+def held_up(session: Session, feeds: Sequence[Feed]) -> list[str]:
+    """What of the feeds breaks an expectation that blocks, a line each with what ends it."""
+    found = []
+    for feed in feeds:
+        blocking = replace(feed, expect=tuple(e for e in feed.expect if e.blocks))
+        for name, judged in _as_expected(session, blocking, datetime.now(UTC).replace(tzinfo=None)).items():
+            if not judged.passed:
+                told = "; ".join(judged.metadata["failing"])
+                found.append(f"{feed.name}: {name}: {told}; {judged.metadata['remedy']}")
+    return found
+
+
 def _of_rows(e: Expectation) -> bool:
     return e.column is not None and e.rule != "distinct"
 
@@ -179,17 +191,33 @@ def _rows_as_expected(
     expected = [e for e in feed.expect if _of_rows(e)]
     if not expected:
         return []
-    counted = []
-    for e in expected:
+    # The texts of declarations are bound, never written into the statement: they may hold anything.
+    texts, broken, counted = [], [], []
+    bound_texts: list[str] = []
+    bound_nulls: list[str] = []
+    for n, e in enumerate(expected):
         text = f"nullif(trim({e.column}), '')"
         if feed.nulls:
-            text = f"case when trim({e.column}) not in ({_listed(feed.nulls)}) then {text} end"
-        broken = f"case when {_is_broken(e, text)} then coalesce({text}, '') end"
-        counted.append(f"count({broken}), min({broken})")
+            text = f"case when trim({e.column}) not in ({_places(feed.nulls)}) then {text} end"
+            bound_nulls += feed.nulls
+        texts.append(f"{text} as text_{n}")
+        broken.append(f"case when {_is_broken(e, f'text_{n}')} then coalesce(text_{n}, '') end as broken_{n}")
+        bound_texts += e.texts
+        counted.append(f"count(broken_{n}), min(broken_{n})")
     rows = session.rows(
-        f"select _key, _etag, count(*), {', '.join(counted)} from staging.{feed.name} "
-        "where _superseded_at is null and _batch >= ? group by _key, _etag order by _key, _etag",
-        [since],
+        f"""
+        select _key, _etag, count(*), {", ".join(counted)}
+        from (
+            select _key, _etag, {", ".join(broken)}
+            from (
+                select _key, _etag, {", ".join(texts)} from staging.{feed.name}
+                where _superseded_at is null and _batch >= ?
+            ) as texts
+        ) as broken
+        group by _key, _etag
+        order by _key, _etag
+        """,
+        [*bound_texts, *bound_nulls, since],
     )
     found: list[tuple[Expectation, list[str]]] = [(e, []) for e in expected]
     for key, etag, count, *counts in rows:
@@ -209,14 +237,7 @@ def _feed_as_expected(
 ) -> list[str]:
     """What breaks an expectation about whole objects, or about all of the feed."""
     if e.rule == "volume":
-        objects = _sizes(session, feed)
-        judged = [
-            n for n, (key, etag, batch, _) in enumerate(objects) if batch >= since and (key, etag) not in released
-        ]
-        return [
-            f"{objects[place][0]}: {objects[place][3]} rows, where {least} to {most} were to be expected"
-            for place, least, most in unusual_volumes([rows for *_, rows in objects], judged)
-        ]
+        return _unusual(session, feed, since, released)
     if e.rule == "freshness":
         silent = silent_since(_hours_with_arrivals(session, feed), now)
         return [f"nothing since {silent[0]:%Y-%m-%d %H}:00; {silent[1]} was usual at most"] if silent else []
@@ -230,28 +251,49 @@ def _is_broken(e: Expectation, text: str) -> str:
     if e.rule == "null_share":
         return f"{text} is null"
     if e.rule == "one_of":
-        return f"{text} not in ({_listed(e.texts)})"
+        return f"{text} not in ({_places(e.texts)})"
     return f"try_cast({text} as double) {'<' if e.rule == 'at_least' else '>'} {e.number}"
 
 
-def _listed(texts: Collection[str]) -> str:
-    return ", ".join("'" + text.replace("'", "''") + "'" for text in texts)
+def _places(texts: Collection[str]) -> str:
+    return ", ".join("?" * len(texts))
 
 
-def _sizes(session: Session, feed: Feed) -> list[tuple[str, str, str, int]]:
-    """(key, etag, batch, rows that could be read) of every standing object, oldest first."""
-    return session.rows(
-        f"""
-        select l.key, l.etag, l.batch, count(s._key)
-        from staging.object_ledger as l
-        left join staging.{feed.name} as s
-            on l.key = s._key and l.etag = s._etag and l.batch = s._batch
-        where l.feed = ? and l.status in ('loaded', 'empty')
-        group by l.key, l.etag, l.batch, l.last_modified
-        order by l.last_modified, l.key
+def _unusual(session: Session, feed: Feed, since: str, released: Collection[tuple[str, str]]) -> list[str]:
+    """The objects whose rows, as far as they could be read, are more or fewer than those before them let expect.
+
+    Versions that were replaced are history too. A record that was landed corrected, or read after all, is no object of
+    its own: the version counts as one, from the batch in which it first came.
+    """
+    objects = session.rows(
+        """
+        select key, etag, min(batch), max(case when status <> 'superseded' then 1 else 0 end)
+        from staging.object_ledger
+        where feed = ? and status in ('loaded', 'empty', 'superseded') and key not like '%.fixed-%'
+        group by key, etag
+        order by min(last_modified), key
         """,
         [feed.name],
     )
+    judged = [
+        n
+        for n, (key, etag, batch, stands) in enumerate(objects)
+        if stands and batch >= since and (key, etag) not in released
+    ]
+    if not judged:
+        return []
+    # Of a long history only the end is counted: what is judged, and what that is held against.
+    first = max(0, judged[0] - MOST)
+    counted = session.rows(
+        f"select _key, _etag, count(*) from staging.{feed.name} where _batch >= ? group by _key, _etag",
+        [min(batch for _, _, batch, _ in objects[first:])],
+    )
+    rows = {(key, etag): count for key, etag, count in counted}
+    sizes = [rows.get((key, etag), 0) for key, etag, *_ in objects[first:]]
+    return [
+        f"{objects[first + place][0]}: {sizes[place]} rows, where {least} to {most} were to be expected"
+        for place, least, most in unusual_volumes(sizes, [n - first for n in judged])
+    ]
 
 
 def _hours_with_arrivals(session: Session, feed: Feed) -> list[datetime]:
@@ -259,7 +301,7 @@ def _hours_with_arrivals(session: Session, feed: Feed) -> list[datetime]:
         hour
         for (hour,) in session.rows(
             "select distinct date_trunc('hour', loaded_at) from staging.object_ledger "
-            "where feed = ? and status in ('loaded', 'empty') order by 1",
+            "where feed = ? and status in ('loaded', 'empty', 'superseded') order by 1",
             [feed.name],
         )
     ]

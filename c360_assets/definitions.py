@@ -39,7 +39,8 @@ def build_defs(
     loads = [staging.staging_asset(f, bucket, warehouse, settings.spool, **limits, **policy) for f in feeds.values()]
     build = transform.transform_assets(
         settings.dbt_project, manifest, feeds, lineage, warehouse,
-        prepare=lambda session: staging.prepare_tables(session, list(feeds.values())), **policy,
+        prepare=lambda session: staging.prepare_tables(session, list(feeds.values())),
+        held_up=lambda session, names: checks.held_up(session, [feeds[name] for name in sorted(names)]), **policy,
     )  # fmt: skip
     landed = [
         dg.AssetSpec(["landing", f.name], group_name="landing", kinds={"s3"}, description=f"Objects under {f.prefix}")

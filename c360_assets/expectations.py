@@ -92,6 +92,8 @@ def _expectation(field: Fields, columns: Collection[str], payload: bool) -> Expe
         field.choice(rule, ("learned",))
     elif rule == "one_of":
         texts = field.texts(rule)
+        if not texts:
+            raise DeclarationError(f"{field.where}: one_of: there are none")
     else:
         number = float(field.take(rule, (int, float)))
         if rule == "null_share" and not 0 <= number <= 1:
@@ -132,6 +134,8 @@ def check_imputation(
         other = field.take("column", str, None)
         factors = field.texts("product_of", ())
         field.end()
+        if factors and len(factors) != 2:
+            raise DeclarationError(f"{here}: product_of: give two columns")
         if [value is not None, other is not None, bool(factors)].count(True) != 1:
             raise DeclarationError(f"{here}: give one of: value, column, product_of")
         if column in required:

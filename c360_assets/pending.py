@@ -107,10 +107,13 @@ def note_built(session: Session, project: str, batches: Mapping[str, str]) -> No
 
 
 def forget_built(session: Session, feeds: Collection[str]) -> None:
-    """A build of something made of these feeds has failed: they are to be built again, new or not."""
+    """A build of something made of these feeds has failed: they are to be built again, new or not.
+
+    The batch stays: what a whole build took before is not to be judged again.
+    """
     with session.transaction():
         for feed in feeds:
-            session.execute(f"delete from {BUILT} where feed = ?", [feed])
+            session.execute(f"update {BUILT} set project = '' where feed = ?", [feed])
 
 
 def is_rebuild_unfinished(session: Session) -> bool:

@@ -66,7 +66,7 @@ _LAST_DAY = """
     from (
         select max(order_day) as last_day from gold.fct_orders where is_sale
         union all
-        select max(sales_date) as last_day from gold.fct_pos_lines
+        select max(sales_date) as last_day from gold.fct_pos_lines where kind = 'sale'
     ) as days
 """
 

@@ -16,7 +16,7 @@ from c360_assets.definitions import build_defs
 from c360_assets.feeds import load_feeds
 from c360_assets.pending import pending_feeds
 from c360_assets.processes import process_tags
-from c360_assets.settings import Settings
+from c360_assets.settings import ProjectError, Settings
 from c360_assets.warehouse import open_warehouse
 
 
@@ -64,6 +64,10 @@ def predict(settings: Settings, instance: dg.DagsterInstance, *, as_of: str, say
     with _quiet(settings):
         warehouse = open_warehouse(settings, announce=say)
         defs = build_defs(settings, warehouse=warehouse)
+        if automation.PREDICTIONS not in {job.name for job in defs.resolve_all_job_defs()}:
+            raise ProjectError(
+                f"the dbt project {settings.dbt_project} lacks what predictions read: gold.fct_orders and others"
+            )
         job = defs.resolve_job_def(automation.PREDICTIONS)
         result = job.execute_in_process(
             instance=instance,

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -123,10 +123,15 @@ def transform_assets(
     warehouse: Warehouse,
     *,
     prepare: Callable[[Session], None],
+    held_up: Callable[[Session, Collection[str]], list[str]],
     retry_policy: dg.RetryPolicy,
     pool: str,
 ) -> dg.AssetsDefinition:
-    """All models and tests as one subsettable `dbt build`. `prepare` makes the tables that the models read."""
+    """All models and tests as one subsettable `dbt build`. `prepare` makes the tables that the models read.
+
+    `held_up` says what of the named feeds must not be built: a model takes all that is staged of every feed behind it,
+    also where this run has loaded another one, or none.
+    """
     dbt = InstalledDbt(
         project_dir=str(project),
         profiles_dir=str(project),
@@ -158,6 +163,8 @@ def transform_assets(
             newest = pending.newest_batches(session)
             selected = {".".join(key.path) for key in context.selected_asset_keys}
             missing = pending.missing_tables(session, lineage)
+            if held := held_up(session, lineage.feeds_behind(selected | missing)):
+                raise dg.Failure(description="\n".join(["nothing is built:", *held]), allow_retries=False)
         # Unit tests of models prove the SQL, not the data: they are run where the code is tested.
         arguments = ["build", "--exclude-resource-type", "unit_test"]
         events: list[Any] = []

@@ -21,13 +21,13 @@
 {% endmacro %}
 
 {% macro keep_declaration(relation, entity) %}
-  {%- set kept = tojson(declared_now(entity), sort_keys=true) | replace("'", "''") -%}
+  {%- set kept = literal(tojson(declared_now(entity), sort_keys=true)) -%}
   {%- call statement('declarations', auto_begin=False) %}
     create table if not exists {{ declarations(relation) }} (model varchar not null, declaration varchar not null)
   {% endcall -%}
   {%- do in_one_transaction([
     "delete from " ~ declarations(relation) ~ " where model = '" ~ relation.identifier ~ "'",
-    "insert into " ~ declarations(relation) ~ " (model, declaration) values ('" ~ relation.identifier ~ "', '" ~ kept ~ "')",
+    "insert into " ~ declarations(relation) ~ " (model, declaration) values ('" ~ relation.identifier ~ "', " ~ kept ~ ")",
   ]) -%}
 {% endmacro %}
 

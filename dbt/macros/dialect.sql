@@ -80,6 +80,11 @@
 {% macro duckdb__date_text(value) %}strftime({{ value }}, '%Y-%m-%d'){% endmacro %}
 {% macro snowflake__date_text(value) %}to_char({{ value }}, 'YYYY-MM-DD'){% endmacro %}
 
+{#- A text as it stands in a statement. -#}
+{% macro literal(text) %}{{ return(adapter.dispatch('literal', 'c360')(text)) }}{% endmacro %}
+{% macro duckdb__literal(text) %}'{{ text | replace("'", "''") }}'{% endmacro %}
+{% macro snowflake__literal(text) %}'{{ text | replace("\\", "\\\\") | replace("'", "''") }}'{% endmacro %}
+
 {% macro timestamp_text(value) %}{{ return(adapter.dispatch('timestamp_text', 'c360')(value)) }}{% endmacro %}
 {% macro duckdb__timestamp_text(value) %}strftime({{ value }}, '%Y-%m-%dT%H:%M:%S.%fZ'){% endmacro %}
 {#- Snowflake needs no cast; fakesnow heeds the format only where it can tell the type. -#}

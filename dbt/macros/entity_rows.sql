@@ -103,6 +103,9 @@ select * from final
   } -%}
   {%- for column in entity.key + entity.attributes -%}
     {%- set received = map.get(column, column) -%}
+    {%- if column in entity.key and received in imputation(feed) -%}
+      {%- do exceptions.raise_compiler_error("feed " ~ feed.name ~ ": impute: " ~ received ~ ": is of the key of " ~ entity.name ~ ": a record without it is refused") -%}
+    {%- endif -%}
     {%- do stated.update({column: received if received in feed.columns else none}) -%}
   {%- endfor %}
   select
@@ -116,10 +119,10 @@ select * from final
   where coalesce(replays.batch, s._batch) in (select batch from {{ new_batches() }})
 {% endmacro %}
 
-{#- Several received texts as one, with / between; null where one of them is. -#}
+{#- Several received texts as one, with / between; null where one of them is. A / of their own is written ~1, a ~ is ~0. -#}
 {% macro joined_text(feed, column) -%}
   {%- for part in feed.feed['join'][column] -%}
-    {{ stated_text(feed, part) }}{{ " || '/' || " if not loop.last }}
+    replace(replace({{ stated_text(feed, part) }}, '~', '~0'), '/', '~1'){{ " || '/' || " if not loop.last }}
   {%- endfor -%}
 {%- endmacro %}
 

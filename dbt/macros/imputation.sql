@@ -20,7 +20,7 @@
 {% macro imputed_text(feed, column) -%}
   {%- set rule = imputation(feed)[column] -%}
   {%- if rule.get('value') is not none -%}
-    '{{ rule['value'] | replace("'", "''") }}'
+    {{ literal(rule['value']) }}
   {%- elif rule.get('column') -%}
     {{ received_text(feed, 's.' ~ rule['column']) }}
   {%- else -%}
@@ -62,7 +62,7 @@ final as (
     '{{ each.feed.name }}' as feed,
     s._key, s._etag, s._row,
     '{{ each.column }}' as column_name,
-    '{{ imputation_words(imputation(each.feed)[each.column]) | trim | replace("'", "''") }}' as rule,
+    {{ literal(imputation_words(imputation(each.feed)[each.column]) | trim) }} as rule,
     {{ imputed_text(each.feed, each.column) }} as value,
     s._loaded_at as imputed_at
   from {{ each.feed.relation }} as s

@@ -59,7 +59,9 @@
 {% macro received_text(feed, column) -%}
   {%- set nulls = feed.feed.get('nulls') or [] -%}
   {%- if nulls -%}
-    case when {{ trimmed(column) }} in ('{{ nulls | map('replace', "'", "''") | join("', '") }}') then null else {{ trimmed(column) }} end
+    {%- set texts = [] -%}
+    {%- for text in nulls %}{% do texts.append(literal(text)) %}{% endfor -%}
+    case when {{ trimmed(column) }} in ({{ texts | join(', ') }}) then null else {{ trimmed(column) }} end
   {%- else -%}
     {{ trimmed(column) }}
   {%- endif -%}

@@ -13,11 +13,12 @@ import duckdb
 import pytest
 
 from c360_assets import local, runs, transform
-from c360_assets.cli import BLOCKED, DONE
+from c360_assets.cli import BLOCKED, DONE, main
+from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
 from c360_assets.warehouse import open_warehouse
-from tests.parts import without_shop
+from tests.parts import project_with, without_shop
 
 HEADER = "customer_id,city,updated_at,op\n"
 FILES = {
@@ -32,6 +33,7 @@ class Home:
     """A home whose warehouse can be put back as it was, and what its last run told."""
 
     settings: Settings
+    environment: dict[str, str]
     told: list[str] = field(default_factory=list)
     events: list[dg.DagsterEvent] = field(default_factory=list)
     status: dg.DagsterRunStatus = dg.DagsterRunStatus.NOT_STARTED
@@ -75,6 +77,13 @@ class Home:
             return connection.execute(sql).fetchall()
 
 
+def expecting(home: Path) -> Path:
+    """A project in which a customer file of some size has cities."""
+    feed = (without_shop() / "models" / "staging" / "customers.yml").read_text()
+    rule = "expect:\n                - {column: city, null_share: 0.5, severity: block}\n"
+    return project_with(home / "project", {"models/staging/customers.yml": feed.replace("expect:\n", rule)})
+
+
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str) -> Iterator[tuple[Home, Path]]:
     # A name without `lock` in it: what is tried again is told by words in the error, and dbt's errors name their folder.
@@ -89,22 +98,21 @@ def good(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str) -> Iterator
         # prepare_home sets these for child processes.
         patch.setenv("DAGSTER_HOME", "")
         patch.setenv("C360_HOME", "")
-        settings = Settings.load(
-            {
-                "C360_HOME": str(home),
-                "C360_BUCKET": f"t-{home.name}",
-                "C360_WAIT": "20",
-                "C360_DBT_PROJECT": str(without_shop()),
-                "AWS_ENDPOINT_URL": s3_endpoint,
-            }
-        )
+        environment = {
+            "C360_HOME": str(home),
+            "C360_BUCKET": f"t-{home.name}",
+            "C360_WAIT": "20",
+            "C360_DBT_PROJECT": str(expecting(home)),
+            "AWS_ENDPOINT_URL": s3_endpoint,
+        }
+        settings = Settings.load(environment)
         client = boto3.client("s3", endpoint_url=s3_endpoint)
         bucket = Bucket(client, settings.bucket, settings.prefix)
         bucket.ensure()
         for name, text in FILES.items():
             client.put_object(Bucket=bucket.name, Key=f"stream_data/customers/{name}", Body=text.encode())
         transform.prepare_manifest(settings.dbt_project, settings.dbt_home, open_warehouse(settings))
-        made = Home(settings)
+        made = Home(settings, environment)
         assert made.sync() == DONE, made.told
         kept = home / "good.duckdb"
         shutil.copy(settings.duckdb_path, kept)
@@ -241,3 +249,40 @@ def test_what_a_check_stopped_is_tried_again_by_the_next_sync(home: Home) -> Non
     home.execute(OVERLAP)
     assert home.sync() == BLOCKED
     assert home.sync(everything=False) == BLOCKED, home.told
+
+
+def test_an_object_that_blocks_is_built_by_nobody_until_it_is_taken_as_it_is(
+    home: Home, s3_endpoint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also not by the run of another feed whose rows go into the same tables."""
+    client = boto3.client("s3", endpoint_url=s3_endpoint)
+    dms = "Op,dms_timestamp,customer_id,city\nI,2024-05-01 00:00:00,dora,Rome\n"
+    keys = {
+        "stream_data/customers/empty.csv": HEADER + "".join(f"n{n},,2024-04-01T00:00:00Z,I\n" for n in range(25)),
+        "stream_data/customers_dms/20240501-000000000.csv": dms,
+    }
+    for key, body in keys.items():
+        client.put_object(Bucket=home.settings.bucket, Key=key, Body=body.encode())
+    try:
+        assert home.sync(everything=False) == BLOCKED, home.told
+        assert home.failure("null_share_city").metadata["failing"].value == [
+            "stream_data/customers/empty.csv: 25 of 25 rows have none"
+        ]
+        with local.dagster_instance(home.settings) as instance:
+            job = build_defs(home.settings).resolve_job_def("customers_dms_batch")
+            result = job.execute_in_process(instance=instance, raise_on_error=False)
+        assert not result.success
+        (failed,) = result.get_step_failure_events()
+        assert "customers: null_share_city: stream_data/customers/empty.csv" in str(failed.step_failure_data.error)
+        assert home.rows("select count(*) from core.customer where customer_id in ('n1', 'dora')") == [(0,)]
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in home.environment.items():
+                patch.setenv(name, value)
+            asked = ["quarantine", "release", "--feed", "customers", "--key", "empty.csv"]
+            assert main(asked) == DONE, capfd.readouterr().err
+        assert "stream_data/customers/empty.csv: taken as it is" in capfd.readouterr().err
+        assert home.rows("select count(*) from core.customer where customer_id in ('n1', 'dora')") == [(2,)]
+    finally:
+        for key in keys:
+            client.delete_object(Bucket=home.settings.bucket, Key=key)

@@ -13,7 +13,7 @@ run one on your own home, or to change it first:
 
 ```
 export C360_DUCKDB_PATH=.c360/warehouse.duckdb
-.venv/bin/dbt show --quiet --project-dir dbt --profiles-dir dbt --target duckdb --select monthly_revenue --limit 100
+.venv/bin/dbt show --quiet --project-dir dbt --profiles-dir dbt --target duckdb --select monthly_revenue --limit -1
 ```
 
 This page is made by a test of the star, which fails where it is not true any more: `C360_WRITE_DOCS=1` makes it anew.
