@@ -155,7 +155,8 @@ def test_refunds_count_on_their_day_whatever_they_refund(platform: Platform) -> 
         ("t3",),
         ("t4",),
     ]
-    assert platform.rows("select count(*) from checks.pos_line_refunds_within_sale") == [(0,)]
+    kept = "select table_name from information_schema.tables where table_schema = 'checks'"
+    assert ("pos_line_refunds_within_sale",) not in platform.rows(kept)
     put(platform, "b", {**receipt("t5", refund=refund("t1", 2)), "items": []})
     platform.sync("pos")
     assert platform.rows("select refund_of, refunded, sold from checks.pos_line_refunds_within_sale") == [
