@@ -269,11 +269,11 @@ def _unusual(session: Session, feed: Feed, since: str, released: Collection[tupl
         """
         select key, etag, min(batch), max(case when status <> 'superseded' then 1 else 0 end)
         from staging.object_ledger
-        where feed = ? and status in ('loaded', 'empty', 'superseded') and key not like '%.fixed-%'
+        where feed = ? and status in ('loaded', 'empty', 'superseded') and key not like ?
         group by key, etag
         order by min(last_modified), key
         """,
-        [feed.name],
+        [feed.name, "%.fixed-%"],
     )
     judged = [
         n
