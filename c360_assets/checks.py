@@ -12,14 +12,12 @@ from typing import Any
 
 import dagster as dg
 
-from c360_assets.expectations import MOST, ROWS_OF_A_SHARE, Expectation, silent_since, unusual_volumes
+from c360_assets.expectations import ACCEPTED, MOST, ROWS_OF_A_SHARE, Expectation, silent_since, unusual_volumes
 from c360_assets.feeds import Feed
 from c360_assets.pending import BUILT
-from c360_assets.warehouse import Session, Warehouse
+from c360_assets.warehouse import Session, Warehouse, has_table
 
 SHOWN = 20
-# Of an object: it is taken as it is, whatever is expected of it.
-RELEASED = "accept"
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def _as_expected(session: Session, feed: Feed, now: datetime) -> dict[str, Judge
     released = set(
         session.rows(
             "select _key, _etag from staging.quarantine_decisions where feed = ? and _row = 0 and decision = ?",
-            [feed.name, RELEASED],
+            [feed.name, ACCEPTED],
         )
     )
     return {
@@ -173,10 +171,8 @@ def _of_rows(e: Expectation) -> bool:
 
 def _first_to_judge(session: Session, feed: Feed) -> str:
     """The first batch that no whole build has taken; the newest, if one has taken all."""
-    there = session.rows(
-        "select 1 from information_schema.tables where lower(table_schema) || '.' || lower(table_name) = ?", [BUILT]
-    )
-    taken = session.rows(f"select max(batch) from {BUILT} where feed = ?", [feed.name]) if there else [(None,)]
+    asked = f"select max(batch) from {BUILT} where feed = ?"
+    taken = session.rows(asked, [feed.name]) if has_table(session, BUILT) else [(None,)]
     ((first, newest),) = session.rows(
         "select min(case when batch > ? then batch end), max(batch) from staging.object_ledger where feed = ?",
         [taken[0][0] or "", feed.name],

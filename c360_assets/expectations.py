@@ -16,6 +16,8 @@ from typing import Any
 
 from c360_assets.declared import DeclarationError, Fields, list_of, mapping_of
 
+# The decision about an object that is taken as it is, whatever is expected of it.
+ACCEPTED = "accept"
 SEVERITIES = ("warn", "block")
 LEARNED = ("volume", "freshness")
 RULES = ("null_share", "at_least", "at_most", "one_of", "distinct", *LEARNED)

@@ -15,10 +15,11 @@ from datetime import datetime
 from pathlib import Path
 
 from c360_assets import staging
+from c360_assets.expectations import ACCEPTED
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket, Listed
 from c360_assets.spool import GONE, MOVED, spooled_object
-from c360_assets.warehouse import Session, Warehouse, insert
+from c360_assets.warehouse import Session, Warehouse, has_table, insert
 
 # feed, key, etag, row
 Record = tuple[str, str, str, int]
@@ -56,10 +57,7 @@ class Choice:
 
 def entries(session: Session, choice: Choice, limit: int | None = None) -> list[Entry]:
     """Open refusals, newest batch first, in the order of their objects; none where no run has come that far."""
-    if not session.rows(
-        "select 1 from information_schema.tables "
-        "where lower(table_schema) = 'clean' and lower(table_name) = 'quarantine'"
-    ):
+    if not has_table(session, "clean.quarantine"):
         return []
     conditions, values = ["true"], []
     for column, value in (("feed", choice.feed), ("_row", choice.row)):
@@ -110,12 +108,12 @@ def release_objects(warehouse: Warehouse, feed: Feed, key: str) -> list[str]:
             select distinct l.key, l.etag
             from staging.object_ledger as l
             left join staging.quarantine_decisions as d
-                on l.feed = d.feed and l.key = d._key and l.etag = d._etag and d._row = 0 and d.decision = 'accept'
+                on l.feed = d.feed and l.key = d._key and l.etag = d._etag and d._row = 0 and d.decision = ?
             where l.feed = ? and (l.key = ? or l.key like ?) and l.status in ('loaded', 'empty') and d.feed is null
             """,
-            [feed.name, key, f"%/{key}"],
+            [ACCEPTED, feed.name, key, f"%/{key}"],
         )
-        _note(session, [(feed.name, found, etag, 0) for found, etag in objects], "accept", "", now, batch)
+        _note(session, [(feed.name, found, etag, 0) for found, etag in objects], ACCEPTED, "", now, batch)
     return sorted(found for found, _ in objects)
 
 

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket
 from c360_assets.status import FeedStatus, check_status, finished_checks, status_of
-from c360_assets.warehouse import NoWarehouse, Session, Warehouse
+from c360_assets.warehouse import NoWarehouse, Session, Warehouse, has_table
 
 TREND = 12
 REASONS = 30
@@ -121,7 +121,7 @@ def _checked(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dict[str, A
 
 def _refused(session: Session) -> list[dict[str, Any]]:
     """Per feed and reason: how many, and the newest."""
-    if not _is_there(session, "clean", "quarantine"):
+    if not has_table(session, "clean.quarantine"):
         return []
     found: dict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
     for feed, reasons, *rest in session.rows(
@@ -144,19 +144,10 @@ def _refused(session: Session) -> list[dict[str, Any]]:
 
 
 def _issues(session: Session) -> list[dict[str, Any]]:
-    if not _is_there(session, "gold", "issue_log"):
+    if not has_table(session, "gold.issue_log"):
         return []
     rows = session.rows(
         "select issue, severity, subject, count(*) from gold.issue_log where issue <> 'refused' "
         "group by issue, severity, subject order by severity desc, count(*) desc, issue, subject"
     )
     return [dict(zip(("issue", "severity", "subject", "count"), row, strict=True)) for row in rows]
-
-
-def _is_there(session: Session, schema: str, table: str) -> bool:
-    return bool(
-        session.rows(
-            "select 1 from information_schema.tables where lower(table_schema) = ? and lower(table_name) = ?",
-            [schema, table],
-        )
-    )

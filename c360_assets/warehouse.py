@@ -306,6 +306,12 @@ def insert(session: Session, table: str, columns: Mapping[str, str], rows: Seque
         )
 
 
+def has_table(session: Session, table: str) -> bool:
+    """Is there a `schema.table`?"""
+    asked = "select 1 from information_schema.tables where lower(table_schema) || '.' || lower(table_name) = ?"
+    return bool(session.rows(asked, [table]))
+
+
 def literals(instants: Sequence[datetime]) -> str:
     return ", ".join(f"cast('{instant.isoformat(sep=' ')}' as timestamp)" for instant in instants)
 
