@@ -238,7 +238,7 @@ def predict(options: argparse.Namespace, settings: Settings) -> int:
     if not predictions.is_installed():
         raise ProjectError(
             f"the extra predictions is not installed ({', '.join(predictions.LIBRARIES)}): "
-            "pip install --require-hashes -r requirements-all.lock"
+            "pip install --no-deps --require-hashes -r requirements-all.lock"
         )
     with local.dagster_instance(settings) as instance:
         return runs.predict(settings, instance, as_of=options.as_of or "", say=say)
