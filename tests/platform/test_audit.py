@@ -27,7 +27,6 @@ from c360_assets.settings import Settings
 from c360_assets.warehouse import Warehouse, open_warehouse
 from generator.truth import CUSTOMERS, Event, Truth, fold
 from tests.engine.streams import random_events
-from tests.platform.test_snowflake import on_snowflake, server  # noqa: F401
 
 Version = tuple[str | None, str | None, Any, Any]
 Change = tuple[str | None, str | None, Any]
@@ -572,7 +571,7 @@ def test_options_win_over_names(house: House) -> None:
 
 def test_snowflake_gives_the_same_faults_in_the_same_words(
     house: House,
-    on_snowflake: Settings,  # noqa: F811
+    on_snowflake: Settings,
 ) -> None:
     """On fakesnow: the form of the SQL, not Snowflake's arithmetic."""
     snow = House(on_snowflake)
@@ -594,7 +593,7 @@ def test_snowflake_gives_the_same_faults_in_the_same_words(
     assert snow.audit(log=False).counts == house.audit(log=False).counts
 
 
-def test_snowflake_types_become_the_same_instants(on_snowflake: Settings) -> None:  # noqa: F811
+def test_snowflake_types_become_the_same_instants(on_snowflake: Settings) -> None:
     snow = House(on_snowflake)
     snow.log(*PLAIN)
     snow.do("create table dim.customer (customer_id number, city varchar, valid_from timestamp_tz, valid_to varchar, is_current boolean)",
