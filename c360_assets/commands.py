@@ -30,7 +30,15 @@ from c360_assets.feeds import Feed, find_feed, load_feeds
 from c360_assets.landing import LandingError
 from c360_assets.quarantine import QuarantineError
 from c360_assets.settings import PROJECT, ProjectError, Settings, SettingsError
-from c360_assets.warehouse import DuckDBWarehouse, NotAQuery, NoWarehouse, Warehouse, WarehouseBusy, open_warehouse
+from c360_assets.warehouse import (
+    DuckDBWarehouse,
+    NotAQuery,
+    NoWarehouse,
+    Warehouse,
+    WarehouseBusy,
+    WarehouseRefused,
+    open_warehouse,
+)
 
 WRONG = (
     DeclarationError, SettingsError, QuarantineError, NotAQuery, UsageError,
@@ -41,6 +49,7 @@ FAILED = (
     ProjectError,
     NoWarehouse,
     WarehouseBusy,
+    WarehouseRefused,
     history.NoSuchKey,
     BotoCoreError,
     ClientError,

@@ -16,6 +16,7 @@ from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import SENSOR_WAIT, Bucket
 from c360_assets.pending import pending_feeds
 from c360_assets.settings import Settings
+from c360_assets.snowflake.arrivals import fetching_of
 from c360_assets.warehouse import Warehouse, open_warehouse
 
 
@@ -36,7 +37,8 @@ def build_defs(
     limits: Any = {"objects": settings.batch_objects, "size": settings.batch_bytes}
     policy: Any = {"retry_policy": automation.RETRIES, "pool": automation.POOL}
 
-    loads = [staging.staging_asset(f, bucket, warehouse, settings.spool, **limits, **policy) for f in feeds.values()]
+    fetched: Any = {"fetching": fetching_of(settings)} | limits | policy
+    loads = [staging.staging_asset(f, bucket, warehouse, settings.spool, **fetched) for f in feeds.values()]
     build = transform.transform_assets(
         settings.dbt_project, manifest, feeds, lineage, warehouse,
         prepare=lambda session: staging.prepare_tables(session, list(feeds.values())),
@@ -52,18 +54,9 @@ def build_defs(
     ]
     jobs = {name: automation.feed_job(name, lineage.not_made_of([name])) for name in feeds}
     sync = automation.sync_job()
+    watched: Any = {"interval": settings.sensor_interval, "pause": automation.pause} | limits
     sensors = [
-        landing.landing_sensor(
-            f,
-            jobs[f.name],
-            automation.SYNC,
-            bucket,
-            warehouse,
-            **limits,
-            interval=settings.sensor_interval,
-            pause=automation.pause,
-        )
-        for f in feeds.values()
+        landing.landing_sensor(f, jobs[f.name], automation.SYNC, bucket, warehouse, **watched) for f in feeds.values()
     ]
     if told_by := alerts.channels(settings):
         bounds = {f.name: f.fresh_within_hours for f in feeds.values() if f.fresh_within_hours is not None}

@@ -29,12 +29,13 @@ class EntityError(ValueError):
 
 @dataclass(frozen=True)
 class Declaration:
-    """An entity; columns are (name, type)."""
+    """An entity; columns are (name, type). `personal`: those with persons' data, masked for who only reads."""
 
     name: str
     key: tuple[str, ...]
     tracked: tuple[tuple[str, str], ...]
     type1: tuple[tuple[str, str], ...] = ()
+    personal: tuple[str, ...] = ()
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -112,6 +113,15 @@ def _check(entity: Declaration) -> None:
         raise EntityError(f"{entity.name}: column '{taken[0]}' is a name of ours; map the feed's column onto another")
 
 
+def _check_personal(path: Path, entity: Declaration) -> None:
+    unknown = sorted(set(entity.personal) - set(entity.attributes))
+    if unknown:
+        raise EntityError(
+            f"{path}: entity '{entity.name}': personal: '{unknown[0]}' is no attribute; "
+            f"there are: {', '.join(entity.attributes)}"
+        )
+
+
 def declared(project: Path) -> dict[str, Declaration]:
     """The entities whose history the project keeps, as the models of their logs declare them, by name."""
     listed = (yaml.safe_load((project / "dbt_project.yml").read_text()).get("vars") or {}).get("entities") or []
@@ -126,7 +136,9 @@ def declared(project: Path) -> dict[str, Declaration]:
                     tuple(entity["key"]),
                     tuple((c, types.get(c, "varchar")) for c in entity["tracked"]),
                     tuple((c, types.get(c, "varchar")) for c in entity.get("type1") or []),
+                    tuple(entity.get("personal") or []),
                 )
+                _check_personal(path, found[entity["name"]])
     return {name: found[name] for name in listed if name in found}
 
 

@@ -1,6 +1,7 @@
 """Processes: which one runs a run, and is it still there.
 
-Belongs here: the identity of a process (pid and start time, since pids are used again) as tags of a run.
+Belongs here: the identity of a process (pid and start time, since pids are used again) as tags of a run, and what this
+process is at.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import psutil
 
 PID_TAG, BORN_TAG = "c360/pid", "c360/pid_started"
 
+# A process runs one step of one run at a time.
+_at_work: dict[str, str] = {}
+
 
 def process_tags() -> dict[str, str]:
     """Run tags that name this process."""
@@ -21,9 +25,15 @@ def process_tags() -> dict[str, str]:
 
 def sign_run(context: dg.AssetExecutionContext) -> None:
     """Notes in the run which process runs it, so that a later one can tell when it is gone."""
+    _at_work.update(run=context.run.run_id, asset=context.op_execution_context.op.name.replace("__", "/"))
     tags = process_tags()
     if context.run.tags.get(PID_TAG) != tags[PID_TAG]:
         context.instance.add_run_tags(context.run.run_id, tags)
+
+
+def at_work() -> dict[str, str]:
+    """Which run and asset this process is at; empty where it is at none."""
+    return dict(_at_work)
 
 
 def is_dead(tags: Mapping[str, str]) -> bool:

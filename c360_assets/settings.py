@@ -26,20 +26,69 @@ class ProjectError(RuntimeError):
 
 @dataclass(frozen=True)
 class Snowflake:
-    """How to reach Snowflake. `private_key_path`, `password` or `token` authenticates, in that order."""
+    """How to reach Snowflake. `private_key_path`, `password` or `token` authenticates, in that order.
+
+    `warehouse` does all work for which `warehouse_load`, `warehouse_transform` or `warehouse_read` names no
+    other.
+    """
 
     account: str = ""
     user: str = ""
+    authenticator: str = ""
     password: str = field(default="", repr=False)
     private_key_path: str = ""
     private_key_passphrase: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
     role: str = ""
     warehouse: str = ""
+    warehouse_load: str = ""
+    warehouse_transform: str = ""
+    warehouse_read: str = ""
     database: str = "C360"
     host: str = ""
     port: int = 443
     protocol: str = "https"
+
+    @property
+    def way_in(self) -> str:
+        """The way to authenticate, in Snowflake's word for it."""
+        if self.authenticator:
+            return self.authenticator.lower()
+        return "snowflake_jwt" if self.private_key_path else "snowflake" if self.password else "oauth"
+
+    def problem(self) -> str | None:
+        """Why these settings reach nothing, with the remedy; None where nothing speaks against them."""
+        missing = [n for n in ("account", "user", "warehouse") if not getattr(self, n)]
+        if missing:
+            return f"C360_WAREHOUSE is snowflake, but {', '.join(f'SNOWFLAKE_{n.upper()}' for n in missing)} is not set"
+        if self.way_in == "externalbrowser":
+            return (
+                "SNOWFLAKE_AUTHENTICATOR is externalbrowser, which needs a person at a browser at every start; "
+                "use a key: SNOWFLAKE_PRIVATE_KEY_PATH"
+            )
+        if self.way_in not in WAYS_IN:
+            return f"SNOWFLAKE_AUTHENTICATOR is '{self.authenticator}'; it may be: {', '.join(WAYS_IN)}"
+        needed = WAYS_IN[self.way_in]
+        if not getattr(self, needed):
+            named = "SNOWFLAKE_" + needed.upper()
+            if self.authenticator:
+                return f"SNOWFLAKE_AUTHENTICATOR is {self.way_in}, but {named} is not set"
+            return (
+                "C360_WAREHOUSE is snowflake, but none of SNOWFLAKE_PRIVATE_KEY_PATH, SNOWFLAKE_PASSWORD, "
+                "SNOWFLAKE_TOKEN is set"
+            )
+        if needed == "private_key_path" and not Path(self.private_key_path).expanduser().is_file():
+            return f"SNOWFLAKE_PRIVATE_KEY_PATH is '{self.private_key_path}', and there is no such file"
+        return None
+
+
+# Ways to authenticate that need nobody at the keyboard, and what each needs.
+WAYS_IN = {
+    "snowflake_jwt": "private_key_path",
+    "snowflake": "password",
+    "oauth": "token",
+    "programmatic_access_token": "token",
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +104,8 @@ class Settings:
     memory_mb: int = 3000
     wait: float = 60.0
     sensor_interval: int = 30
+    loading: str = "read"
+    pipe_patience: float = 300.0
     trace: int = 0
     alert_webhook: str = field(default="", repr=False)
     alert_smtp: str = field(default="", repr=False)
@@ -107,16 +158,14 @@ class Settings:
     def _checked(self) -> Settings:
         if self.warehouse not in ("duckdb", "snowflake"):
             raise SettingsError(f"C360_WAREHOUSE is '{self.warehouse}'; it may be: duckdb, snowflake")
-        if self.warehouse == "snowflake":
-            missing = [n for n in ("account", "user", "warehouse") if not getattr(self.snowflake, n)]
-            if missing:
-                names = ", ".join(f"SNOWFLAKE_{n.upper()}" for n in missing)
-                raise SettingsError(f"C360_WAREHOUSE is snowflake, but {names} is not set")
-            if not (self.snowflake.password or self.snowflake.private_key_path or self.snowflake.token):
-                raise SettingsError(
-                    "C360_WAREHOUSE is snowflake, but none of SNOWFLAKE_PRIVATE_KEY_PATH, SNOWFLAKE_PASSWORD, "
-                    "SNOWFLAKE_TOKEN is set"
-                )
+        if self.warehouse == "snowflake" and (problem := self.snowflake.problem()):
+            raise SettingsError(problem)
+        if self.loading not in ("read", "copy", "pipe"):
+            raise SettingsError(f"C360_LOADING is '{self.loading}'; it may be: read, copy, pipe")
+        if self.loading != "read" and self.warehouse != "snowflake":
+            raise SettingsError(
+                f"C360_LOADING is {self.loading}, which is for C360_WAREHOUSE=snowflake; leave it at read"
+            )
         if self.alert_smtp:
             if urlsplit(self.alert_smtp).scheme not in ("smtp", "smtps"):
                 raise SettingsError("C360_ALERT_SMTP is no smtp://user:password@host:port or smtps://...")
@@ -144,6 +193,8 @@ _C360 = {
     "C360_MEMORY_MB": "memory_mb",
     "C360_WAIT": "wait",
     "C360_SENSOR_INTERVAL": "sensor_interval",
+    "C360_LOADING": "loading",
+    "C360_PIPE_PATIENCE": "pipe_patience",
     "C360_TRACE": "trace",
     "C360_ALERT_WEBHOOK": "alert_webhook",
     "C360_ALERT_SMTP": "alert_smtp",
@@ -153,7 +204,7 @@ _C360 = {
     "AWS_ENDPOINT_URL": "s3_endpoint",
 }
 # Handed to dbt by transform.py, so they are there when dbt starts Python of ours.
-_FOR_DBT = {"C360_DBT_TARGET", "C360_DUCKDB_PATH", "C360_DUCKDB_MEMORY"}
+_FOR_DBT = {"C360_DBT_TARGET", "C360_DUCKDB_PATH", "C360_DUCKDB_MEMORY", "C360_RUN"}
 
 
 def _parsed(name: str, text: str, kind: type) -> Any:

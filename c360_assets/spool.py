@@ -109,6 +109,12 @@ def _fetch(bucket: Bucket, listed: Listed) -> _Fetched:
     return _Fetched("loaded", body, _file_time(answer.get("Metadata", {}).get("mtime"), listed.last_modified))
 
 
+def stated_file_time(bucket: Bucket, listed: Listed) -> datetime:
+    """The file's own time, of an object that nobody fetches."""
+    told = bucket.client.head_object(Bucket=bucket.name, Key=listed.key).get("Metadata", {})
+    return _file_time(told.get("mtime"), listed.last_modified)
+
+
 def _file_time(stated: str | None, last_modified: datetime) -> datetime:
     """The mtime that was kept with the object, else when S3 got it; UTC without zone."""
     if stated:

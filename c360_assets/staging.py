@@ -8,8 +8,10 @@ second run gives the same tables.
 import json
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -18,7 +20,8 @@ from c360_assets import landing
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket
 from c360_assets.processes import sign_run
-from c360_assets.spool import GONE, LINEAGE, MOVED, Outcome, Spool, read_all, spool_folder
+from c360_assets.snowflake.arrivals import Arrived, Fetching, Plain, nothing_arrived
+from c360_assets.spool import GONE, LINEAGE, MOVED, Outcome, Spool, read_all, spool_folder, stated_file_time
 from c360_assets.warehouse import INTEGER, TEXT, TIMESTAMP, Session, Warehouse, insert, may_pass
 
 LEDGER = {
@@ -134,12 +137,13 @@ def load_new(
     objects: int,
     size: int,
     batches: int | None = None,
+    fetching: Fetching | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
     """Loads what is new of the feed, batch by batch, each in a transaction of its own; at most `batches` of them.
 
     What lands, or changes under our hands, after the one listing is left to the next run: an object that is rewritten
-    all the time does not hold this one.
+    all the time does not hold this one. With `fetching` the warehouse brings what it can, and we read the rest.
     """
     total = Loaded()
     waiting = {o.key: o for o in bucket.listed(feed)}
@@ -153,34 +157,49 @@ def load_new(
         plan = landing.plan_batch(waiting.values(), known, objects, size)
         if not plan:
             break
-        with spool_folder(spool) as folder:
+        with spool_folder(spool) as folder, ExitStack() as open_while_reading:
             spooled = Spool(folder, feed, batch, now)
-            outcomes = list(read_all(feed, plan, bucket, spooled))
-            for outcome in outcomes:
-                if outcome.status in (MOVED, GONE):
-                    del waiting[outcome.listed.key]
+            open_to_load = partial(open_while_reading.enter_context, warehouse.writing(f"loading {feed.name}"))
+            loading = open_to_load() if fetching else None
+            arrived = fetching.fetch(loading, feed, plan, now) if fetching and loading else nothing_arrived(feed, plan)
+            outcomes = list(read_all(feed, arrived.left, bucket, spooled))
+            for listed in [*arrived.awaited, *(o.listed for o in outcomes if o.status in (MOVED, GONE))]:
+                del waiting[listed.key]
             outcomes = [o for o in outcomes if o.status != MOVED]
-            if outcomes and _write(feed, outcomes, spooled, warehouse, batch, now):
+            outcomes += [_outcome(feed, plain, bucket) for plain in arrived.plain]
+            if outcomes and _write(feed, outcomes, spooled, loading or open_to_load(), arrived, batch, now):
                 loaded = _summary(outcomes, spooled)
                 total.add(loaded)
                 say(f"{feed.name}: {loaded.objects} objects, {loaded.rows} rows, {loaded.refused} refused")
     return total
 
 
+def _outcome(feed: Feed, plain: Plain, bucket: Bucket) -> Outcome:
+    file_time = stated_file_time(bucket, plain.listed) if feed.event_time.file_time else plain.listed.last_modified
+    event_time = feed.event_time.of_object(plain.listed.key, plain.present, file_time)
+    return Outcome(plain.listed, "loaded", event_time, plain.rows)
+
+
 def _write(
-    feed: Feed, outcomes: Sequence[Outcome], spooled: Spool, warehouse: Warehouse, batch: str, now: datetime
+    feed: Feed,
+    outcomes: Sequence[Outcome],
+    spooled: Spool,
+    session: Session,
+    arrived: Arrived,
+    batch: str,
+    now: datetime,
 ) -> bool:
     """All of the batch in one transaction; False, and nothing written, if another process loaded in the meantime."""
     files = spooled.close()
-    with warehouse.writing(f"loading {feed.name}") as session:
-        source = session.put(files) if files else None
-        with session.transaction():
-            if not is_newest(session, batch):
-                return False
-            supersede(session, feed, outcomes, now)
-            if source is not None:
-                session.load(f"staging.{feed.name}", spooled.names, source)
-            write_registers(session, feed, outcomes, batch, now)
+    source = session.put(files) if files else None
+    with session.transaction():
+        if not is_newest(session, batch):
+            return False
+        supersede(session, feed, outcomes, now)
+        if source is not None:
+            session.load(f"staging.{feed.name}", spooled.names, source)
+        arrived.take(session, batch, now)
+        write_registers(session, feed, outcomes, batch, now)
     return True
 
 
@@ -268,6 +287,7 @@ def staging_asset(
     *,
     objects: int,
     size: int,
+    fetching: Fetching | None = None,
     retry_policy: dg.RetryPolicy,
     pool: str,
 ) -> dg.AssetsDefinition:
@@ -292,7 +312,8 @@ def staging_asset(
         try:
             loaded = load_new(
                 feed, bucket(), warehouse, spool,
-                objects=objects, size=size, batches=config.max_batches or None, say=context.log.info,
+                objects=objects, size=size, batches=config.max_batches or None, fetching=fetching,
+                say=context.log.info,
             )  # fmt: skip
         except Exception as error:
             passes = landing.may_pass(error) or may_pass(error)

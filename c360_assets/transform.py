@@ -170,7 +170,10 @@ def transform_assets(
         events: list[Any] = []
         failure: Exception | None = None
         folder = _run_folder(manifest, context.run.run_id)
-        with warehouse.held("dbt build"), _environment(warehouse.dbt_environment() | QUIET):
+        with (
+            warehouse.held("dbt build"),
+            _environment(warehouse.dbt_environment() | QUIET | {"C360_RUN": context.run.run_id}),
+        ):
             try:
                 if missing - selected:
                     # A young home: what is selected reads them. What fails here fails again below, and is told there.

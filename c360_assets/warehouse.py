@@ -1,6 +1,6 @@
 """The warehouse: one small interface, with DuckDB and Snowflake behind it.
 
-Belongs here and in `warehouse_snowflake`: connections, the one writer's lock, transactions, bulk load, the few types
+Belongs here and in `snowflake.warehouse`: connections, the one writer's lock, transactions, bulk load, the few types
 and statements in which the two engines differ. The only Python that knows a dialect. A connection is held for one unit
 of work, never across dbt.
 """
@@ -36,6 +36,17 @@ class WarehouseBusy(RuntimeError):
 
 class NoWarehouse(RuntimeError):
     """There is nothing to read yet."""
+
+
+class WarehouseRefused(RuntimeError):
+    """The warehouse's server refused or was not reached; the text says why and what to do.
+
+    `passes`: may it work when tried again?
+    """
+
+    def __init__(self, text: str, *, passes: bool = False) -> None:
+        super().__init__(text)
+        self.passes = passes
 
 
 class NotAQuery(ValueError):
@@ -97,6 +108,8 @@ _PASSING = ("could not set lock", "connection", "timed out", "timeout", "tempora
 
 def may_pass(error: BaseException) -> bool:
     """Is it worth trying again what ended with this error?"""
+    if isinstance(error, WarehouseRefused):
+        return error.passes
     if isinstance(error, WarehouseBusy | ConnectionError):
         return True
     text = str(error).lower()
@@ -106,7 +119,7 @@ def may_pass(error: BaseException) -> bool:
 def open_warehouse(settings: Settings, announce: Announce = lambda text: None) -> Warehouse:
     """The warehouse that the settings choose. `announce` is told when something has to wait."""
     if settings.warehouse == "snowflake":
-        from c360_assets.warehouse_snowflake import SnowflakeWarehouse
+        from c360_assets.snowflake.warehouse import SnowflakeWarehouse
 
         return SnowflakeWarehouse(settings.snowflake)
     return DuckDBWarehouse(settings.duckdb_path, settings.wait, announce, settings.memory_mb)

@@ -18,6 +18,7 @@
   {%- set snapshots = api.Relation.create(database=this.database, schema=this.schema, identifier=entity.name ~ '_snapshots', type='table') -%}
   {%- set feeds = absence_feeds(entity.name) -%}
 
+  {%- do begin_node() -%}
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {%- do ensure_consumed_batches(this) -%}
   {%- if should_full_refresh() or load_cached_relation(this) is none or load_cached_relation(snapshots) is none -%}
@@ -31,7 +32,7 @@
     {%- do work_table(work ~ '__present', absence_present(entity, work, sql)) -%}
     {%- do absence_judge(entity, feeds, work, snapshots) -%}
     {%- do work_table(work ~ '__desired', absence_desired(entity, work)) -%}
-    {%- do in_one_transaction(absence_write(entity, work, table, snapshots)) -%}
+    {%- do write_batches(this, absence_write(entity, work, table, snapshots)) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}
@@ -92,12 +93,12 @@ select * from final
     {%- if existing is not none %}{% do adapter.drop_relation(existing) %}{% endif -%}
   {%- endfor -%}
   {%- call statement('make_absences', auto_begin=False) %}
-    create or replace table {{ table }} as
+    {{ new_table(table) }} as
     select _feed, {{ entity.key | join(', ') }}, event_time, event_time as known_at, _key, _etag, _batch, _retracted_by
     from ({{ stream }}) as stream where false
   {% endcall -%}
   {%- call statement('make_snapshots', auto_begin=False) %}
-    create or replace table {{ snapshots }} as
+    {{ new_table(snapshots) }} as
     select
       _feed as feed, event_time, _key, _etag, cast('' as varchar) as verdict,
       cast(0 as bigint) as count_missing, cast(0 as bigint) as count_before, event_time as judged_against, _batch as batch
@@ -347,5 +348,5 @@ select * from final
     select feed, event_time, _key, _etag, verdict, count_missing, count_before, judged_against, {{ batch }}
     from {{ work }}__verdicts
   {%- endset -%}
-  {%- do return([expire, add, forget, keep, mark_batches(table)]) -%}
+  {%- do return([expire, add, forget, keep]) -%}
 {% endmacro %}

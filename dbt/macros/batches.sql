@@ -13,6 +13,7 @@
   {%- call statement('marks', auto_begin=False) %}
     create table if not exists {{ consumed_batches(relation) }} (model varchar not null, batch varchar not null)
   {% endcall %}
+  {%- do ensure_turn(relation) -%}
 {% endmacro %}
 
 {#- The work table `<model>__batches`: those of `available` (a query with one column, batch) that carry no mark. -#}
@@ -21,6 +22,11 @@
     "select batch from (" ~ available ~ ") as available where batch is not null and batch not in ("
     ~ "select batch from " ~ consumed_batches(relation) ~ " where model = '" ~ relation.identifier ~ "') group by batch") -%}
   {%- do return(run_query("select count(*) from " ~ relation.identifier ~ "__batches").rows[0][0]) -%}
+{% endmacro %}
+
+{#- Writes what the batches come to, and their marks: all of it or nothing, and nobody else for the same batches. -#}
+{% macro write_batches(relation, dml) %}
+  {%- do in_one_transaction(claim_batches(relation) + dml + [mark_batches(relation)]) -%}
 {% endmacro %}
 
 {% macro mark_batches(relation) -%}
@@ -58,6 +64,7 @@
   {%- set final = config.get('final') -%}
   {%- set work = this.identifier ~ '__rows' -%}
 
+  {%- do begin_node() -%}
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {%- do ensure_consumed_batches(this) -%}
   {%- if should_full_refresh() %}{% do forget_batches(this) %}{% endif -%}
@@ -70,7 +77,7 @@
   {%- if existing is none or should_full_refresh() -%}
     {%- if existing is not none and existing.type != 'table' %}{% do adapter.drop_relation(existing) %}{% endif -%}
     {%- call statement('create', auto_begin=False) %}
-      create or replace table {{ this }} as select * from {{ work }} where false
+      {{ new_table(this) }} as select * from {{ work }} where false
     {% endcall -%}
   {%- endif -%}
 
@@ -87,8 +94,7 @@
     ) %}
     {%- elif unique_key %}{% do dml.append(delete_matching(this, work, unique_key)) %}{% endif -%}
     {%- do dml.append("insert into " ~ this ~ " (" ~ columns ~ ") select " ~ columns ~ " from " ~ work) -%}
-    {%- do dml.append(mark_batches(this)) -%}
-    {%- do in_one_transaction(dml) -%}
+    {%- do write_batches(this, dml) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}

@@ -6,6 +6,7 @@
     upstream  the models, one or a list, whose runs say what changed: of materialization `scd2`, `latest` or `by_change`
     touched   the macro that gives the query for the grains that the upstreams' new batches touch, `{{ new_of(upstream) }}`
               of each (macros/touched.sql). Without it the grain's columns stand in the upstream's log (`latest`) or its changes
+    keep_together  columns by whose values most of its readers take rows, such as a day: see new_table
     carries   further columns by which what is made of this table has to be refreshed, if anything is
 
   The model's SQL takes the rows for which `{{ is_touched('alias') }}` holds. No look-back window: what a row was before and what
@@ -19,6 +20,7 @@
   {%- set work = this.identifier ~ '__rows' -%}
   {%- set changes = api.Relation.create(database=this.database, schema=this.schema, identifier=this.identifier ~ '_changes', type='table') -%}
 
+  {%- do begin_node() -%}
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {%- do ensure_consumed_batches(this) -%}
   {%- set existing = load_cached_relation(this) -%}
@@ -33,11 +35,11 @@
   {%- if is_new -%}
     {%- if existing is not none and existing.type != 'table' %}{% do adapter.drop_relation(existing) %}{% endif -%}
     {%- call statement('create', auto_begin=False) %}
-      create or replace table {{ this }} as select * from {{ work }} where false
+      {{ new_table(this, config.get('keep_together')) }} as select * from {{ work }} where false
     {% endcall -%}
     {%- if carries is not none -%}
       {%- call statement('create_changes', auto_begin=False) %}
-        create or replace table {{ changes }} as
+        {{ new_table(changes) }} as
         select {{ (grain + carries) | join(', ') }}, cast('' as varchar) as batch from {{ work }} where false
       {% endcall -%}
     {%- endif -%}
@@ -49,8 +51,7 @@
     {%- do dml.append(
       "delete from " ~ this ~ " using " ~ this.identifier ~ "__touched as w where " ~ same_values(this.identifier, 'w', grain)) -%}
     {%- do dml.append("insert into " ~ this ~ " select * from " ~ work) -%}
-    {%- do dml.append(mark_batches(this)) -%}
-    {%- do in_one_transaction(dml) -%}
+    {%- do write_batches(this, dml) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}

@@ -7,6 +7,7 @@
   {%- for id in model.depends_on.nodes if graph.nodes[id].config.materialized in ('scd2', 'latest', 'absences', 'by_change') and id not in selected_resources -%}
     {%- do exceptions.raise_compiler_error(model.name ~ ' is written by ' ~ id.split('.')[-1] ~ ': select that too') -%}
   {%- endfor -%}
+  {%- do begin_node() -%}
   {%- call statement('main', auto_begin=False) %}select count(*) from {{ this }}{% endcall -%}
   {{ return({'relations': [this.incorporate(type='table')]}) }}
 {% endmaterialization %}

@@ -213,6 +213,63 @@
 {% macro snowflake__last_given(value, window) %}last_value({{ value }}) ignore nulls over ({{ window }}){% endmacro %}
 
 {#-
+  First thing of every node. On Snowflake dbt keeps a session for the next node, and a transaction in which a statement
+  failed stays open in it: the next DDL would commit the half of it. And what is run is named, for who looks at the account.
+-#}
+{% macro begin_node() %}{{ return(adapter.dispatch('begin_node', 'c360')()) }}{% endmacro %}
+{% macro duckdb__begin_node() %}{% endmacro %}
+{% macro snowflake__begin_node() %}
+  {%- set on = model.get('attached_node') -%}
+  {%- set at = graph.nodes[on] if on in graph.nodes else model -%}
+  {%- set tag = {'app': 'c360', 'run': env_var('C360_RUN', invocation_id), 'asset': at.schema ~ '/' ~ at.name} -%}
+  {%- if model.resource_type == 'test' %}{% do tag.update({'check': model.name}) %}{% endif -%}
+  {%- do run_query('rollback') -%}
+  {#- An emulator, which is what one reaches without TLS, knows of no tags. -#}
+  {%- if target.get('protocol', 'https') == 'https' -%}
+    {%- do run_query("alter session set query_tag = " ~ literal(tojson(tag))) -%}
+  {%- endif -%}
+{% endmacro %}
+{#- dbt's own materializations call these two. -#}
+{% macro snowflake__set_query_tag() %}{% do begin_node() %}{% endmacro %}
+{% macro snowflake__unset_query_tag(original_query_tag) %}{% endmacro %}
+
+{#-
+  What a table that staging can make again begins with. Snowflake keeps no second copy of such a table for a week, and keeps
+  rows together by `cluster_by`, columns or none.
+-#}
+{% macro new_table(relation, cluster_by=none) %}{{ return(adapter.dispatch('new_table', 'c360')(relation, cluster_by)) }}{% endmacro %}
+{% macro duckdb__new_table(relation, cluster_by) %}create or replace table {{ relation }}{% endmacro %}
+{% macro snowflake__new_table(relation, cluster_by) -%}
+  create or replace transient table {{ relation }}{{ ' cluster by (' ~ (cluster_by | join(', ')) ~ ')' if cluster_by }}
+{%- endmacro %}
+
+{#-
+  Statements with which a transaction begins that takes the batches of `<model>__batches`: none other takes them. On DuckDB there
+  is one writer. On Snowflake the update waits until another run's transaction on this model has ended, and what follows
+  fails if that one took a batch of ours.
+-#}
+{% macro claim_batches(relation) %}{{ return(adapter.dispatch('claim_batches', 'c360')(relation)) }}{% endmacro %}
+{% macro duckdb__claim_batches(relation) %}{% do return([]) %}{% endmacro %}
+{% macro snowflake__claim_batches(relation) %}
+  {%- do return([
+    "update " ~ turns(relation) ~ " set taken_at = current_timestamp()::timestamp_ntz where model = '" ~ relation.identifier ~ "'",
+    "select case when count(*) > 0 then cast('another run has built " ~ relation.identifier ~ " meanwhile, connection to it: "
+    ~ "run again ' || count(*) as int) end from " ~ consumed_batches(relation) ~ " where model = '" ~ relation.identifier
+    ~ "' and batch in (select batch from " ~ relation.identifier ~ "__batches)",
+  ]) -%}
+{% endmacro %}
+{% macro turns(relation) %}
+  {%- do return(api.Relation.create(database=relation.database, schema=relation.schema, identifier='turns')) -%}
+{% endmacro %}
+{% macro ensure_turn(relation) %}{{ return(adapter.dispatch('ensure_turn', 'c360')(relation)) }}{% endmacro %}
+{% macro duckdb__ensure_turn(relation) %}{% endmacro %}
+{% macro snowflake__ensure_turn(relation) %}
+  {%- do run_query('create table if not exists ' ~ turns(relation) ~ ' (model varchar not null, taken_at timestamp_ntz(6))') -%}
+  {%- do run_query("insert into " ~ turns(relation) ~ " (model) select '" ~ relation.identifier ~ "' where not exists (select 1 from "
+    ~ turns(relation) ~ " where model = '" ~ relation.identifier ~ "')") -%}
+{% endmacro %}
+
+{#-
   Runs DML statements as one transaction. On Snowflake any DDL commits, so there is none in it: work tables come first.
   On DuckDB dbt's own begin and commit are used, so that dbt rolls back where a statement fails.
 -#}
@@ -361,7 +418,7 @@
   {%- do run_query('create or replace macro ' ~ name ~ '(at_' ~ (arguments | join(', at_')) ~ ') as table ' ~ sql) -%}
 {% endmacro %}
 {% macro snowflake__table_function(name, arguments, columns, sql) %}
-  {#- An emulator, which is what one reaches without TLS, has no table functions in SQL. -#}
+  {#- Nor has an emulator table functions in SQL. -#}
   {%- if target.get('protocol', 'https') == 'https' -%}
     {%- do run_query(snowflake_table_function(name, arguments, columns, sql)) -%}
   {%- endif -%}

@@ -11,6 +11,8 @@
   changed is the rows that carry its batches, old values and new ones alike, and what is made of the records is refreshed for
   these alone (materialization `by_change`). A copy of equal content changes nothing.
 
+  Config `keep_together`: columns by whose values most of its readers take rows, if not the key: see new_table.
+
   Companion `<entity>_replaced`: one row per content that another object's replaced, as it stood.
 -#}
 {% materialization latest, default %}
@@ -18,6 +20,7 @@
   {%- set log = this.incorporate(type='table') -%}
   {%- set replaced = api.Relation.create(database=this.database, schema=this.schema, identifier=entity.name ~ '_replaced', type='table') -%}
 
+  {%- do begin_node() -%}
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {%- do ensure_consumed_batches(this) -%}
   {%- set is_new = should_full_refresh() or load_cached_relation(this) is none or load_cached_relation(replaced) is none -%}
@@ -28,7 +31,7 @@
 
   {%- if take_new_batches(this, consumed_upstream(config.require('upstream'))) > 0 -%}
     {%- do latest_settle(entity, log, sql, is_new) -%}
-    {%- do in_one_transaction(latest_write(entity, log, replaced)) -%}
+    {%- do write_batches(this, latest_write(entity, log, replaced)) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}
@@ -49,13 +52,13 @@
     {%- if existing is not none %}{% do adapter.drop_relation(existing) %}{% endif -%}
   {%- endfor -%}
   {%- call statement('make_log', auto_begin=False) %}
-    create or replace table {{ log }} as
+    {{ new_table(log, config.get('keep_together', entity.key)) }} as
     select {{ latest_columns(entity) | join(', ') }}, _batch, _batch as _ended_batch
     from ({{ stream }}) as stream
     where false
   {% endcall -%}
   {%- call statement('make_replaced', auto_begin=False) %}
-    create or replace table {{ replaced }} as
+    {{ new_table(replaced) }} as
     select {{ latest_columns(entity) | join(', ') }}, _key as winner_key from {{ log }} where false
   {% endcall -%}
 {% endmacro %}
@@ -115,7 +118,7 @@
 
   {%- do return([
     end, add, delete_matching(replaced, work ~ '__touched', entity.key),
-    "insert into " ~ replaced ~ " " ~ latest_losers(entity, work ~ '__copies'), mark_batches(log),
+    "insert into " ~ replaced ~ " " ~ latest_losers(entity, work ~ '__copies'),
   ]) -%}
 {% endmacro %}
 

@@ -28,6 +28,7 @@
   {%- set ties = api.Relation.create(database=this.database, schema=this.schema, identifier=entity.name ~ '_ties', type='table') -%}
   {%- set changes = api.Relation.create(database=this.database, schema=this.schema, identifier=entity.name ~ '_changes', type='table') -%}
 
+  {%- do begin_node() -%}
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {%- do ensure_consumed_batches(this) -%}
   {#- All, or none: a process may have died between making the one and the other. -#}
@@ -44,7 +45,7 @@
   {%- if take_new_batches(this, scd2_batches(sql)) > 0 -%}
     {%- do begin_reading() -%}
     {%- set retracting = scd2_fold_batches(entity, log, sql) -%}
-    {%- do in_one_transaction(scd2_write(entity, log, current, ties, changes, retracting)) -%}
+    {%- do write_batches(this, scd2_write(entity, log, current, ties, changes, retracting)) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}
@@ -87,7 +88,7 @@
     {%- if existing is not none %}{% do adapter.drop_relation(existing) %}{% endif -%}
   {%- endfor -%}
   {%- call statement('make_log', auto_begin=False) %}
-    create or replace table {{ log }} as
+    {{ new_table(log, entity.key) }} as
     select
       {%- for column in scd2_log_columns(entity) %}
       {% if column == 'state' %}cast(content as varchar) as state
@@ -103,16 +104,16 @@
     where false
   {% endcall -%}
   {%- call statement('make_current', auto_begin=False) %}
-    create or replace table {{ current }} as
+    {{ new_table(current, entity.key) }} as
     select {{ (entity.key + entity.attributes) | join(', ') }}, version_from as valid_from from {{ log }} where false
   {% endcall -%}
   {%- call statement('make_ties', auto_begin=False) %}
-    create or replace table {{ ties }} as
+    {{ new_table(ties) }} as
     select {{ entity.key | join(', ') }}, event_time, content as winner, content as losers, change_type as rule
     from {{ log }} where false
   {% endcall -%}
   {%- call statement('make_changes', auto_begin=False) %}
-    create or replace table {{ changes }} as
+    {{ new_table(changes) }} as
     select {{ entity.key | join(', ') }}, event_time as since, _batch as batch from {{ log }} where false
   {% endcall -%}
 {% endmacro %}

@@ -63,7 +63,6 @@
     'insert into ' ~ ties ~ ' select * from ' ~ work ~ '__ties',
     'insert into ' ~ changes ~ ' select touched.*, newest.batch from ' ~ work ~ '__touched as touched cross join ('
     ~ 'select max(batch) as batch from ' ~ work ~ '__batches) as newest',
-    mark_batches(log),
   ]) -%}
   {%- do return(statements) -%}
 {% endmacro %}

@@ -15,6 +15,7 @@ import pytest
 
 from c360_assets import staging
 from c360_assets.settings import PROJECT, Settings
+from c360_assets.snowflake.warehouse import SnowflakeWarehouse
 from c360_assets.warehouse import (
     INTEGER,
     TEXT,
@@ -26,7 +27,6 @@ from c360_assets.warehouse import (
     may_pass,
     open_warehouse,
 )
-from c360_assets.warehouse_snowflake import SnowflakeWarehouse
 
 HOLD = """
 import sys, time

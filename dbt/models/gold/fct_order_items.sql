@@ -3,6 +3,7 @@
     grain=['source', 'order_item_id'],
     upstream=['order_item_log', 'shop_order_log', 'shop_transaction_log', 'customer_log', 'product_log', 'category_log'],
     touched='touched_order_items',
+    keep_together=['order_day'],
     carries=['order_id', 'order_day', 'currency', 'category_id', 'product_id', 'customer_id'],
     meta={'waits_for': ['accounting']},
 ) }}

@@ -3,6 +3,7 @@
     grain=['source', 'order_id'],
     upstream=['shop_order_log', 'customer_log', 'fct_order_items'],
     touched='touched_orders',
+    keep_together=['order_day'],
     carries=['order_day', 'currency', 'customer_id'],
 ) }}
 

@@ -3,6 +3,7 @@
     grain=['store_id', 'transaction_id', 'line'],
     upstream=['pos_line_log', 'customer_log', 'product_log', 'category_log'],
     touched='touched_lines',
+    keep_together=['sales_date'],
     carries=['sales_date', 'currency', 'category_id', 'product_id', 'customer_id'],
 ) }}
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from c360_assets.processes import at_work
 from c360_assets.settings import Snowflake
+from c360_assets.snowflake.errors import explained
 from c360_assets.warehouse import DATE, DECIMAL, INTEGER, TEXT, TIMESTAMP, Session, fetched, literals
+
+# For so many seconds the connector tries again what the network refuses, and a statement waits for another's lock.
+PATIENCE = {"login_timeout": 60, "network_timeout": 300}
+SESSION = {"TIMEZONE": "UTC", "LOCK_TIMEOUT": 600, "ABORT_DETACHED_QUERY": True}
 
 
 class SnowflakeWarehouse:
@@ -21,8 +28,9 @@ class SnowflakeWarehouse:
     def __init__(self, settings: Snowflake, **connection_arguments: Any) -> None:
         self.settings = settings
         # A profile cannot leave a field out, so there is one per way to authenticate.
-        way = "_key" if settings.private_key_path else "" if settings.password else "_token"
-        self.target = f"snowflake{way}"
+        self.target = {"snowflake_jwt": "snowflake_key", "snowflake": "snowflake"}.get(
+            settings.way_in, "snowflake_token"
+        )
         self.connection_arguments = connection_arguments
 
     def dbt_environment(self) -> dict[str, str]:
@@ -34,8 +42,9 @@ class SnowflakeWarehouse:
             "PRIVATE_KEY_PATH": s.private_key_path,
             "PRIVATE_KEY_PASSPHRASE": s.private_key_passphrase,
             "TOKEN": s.token,
+            "AUTHENTICATOR": s.way_in,
             "ROLE": s.role,
-            "WAREHOUSE": s.warehouse,
+            "WAREHOUSE": s.warehouse_transform or s.warehouse,
             "DATABASE": s.database,
             "HOST": s.host,
             "PORT": str(s.port),
@@ -45,35 +54,49 @@ class SnowflakeWarehouse:
 
     @contextmanager
     def writing(self, purpose: str) -> Iterator[Session]:
+        with self._session(purpose, self.settings.warehouse_load) as session:
+            yield session
+
+    @contextmanager
+    def _session(self, purpose: str, warehouse: str) -> Iterator[Session]:
         # Imported here: the connector takes a second to import, which the embedded default need not pay.
         from dagster_snowflake import SnowflakeResource
 
         s = self.settings
         stated: dict[str, Any] = {
-            "password": s.password,
-            "private_key_path": s.private_key_path,
-            "private_key_password": s.private_key_passphrase,
+            "password": s.password if s.way_in == "snowflake" else "",
+            "private_key_path": s.private_key_path if s.way_in == "snowflake_jwt" else "",
+            "private_key_password": s.private_key_passphrase if s.way_in == "snowflake_jwt" else "",
+            "authenticator": s.way_in if s.way_in in ("oauth", "programmatic_access_token") else "",
             "role": s.role,
         }
-        arguments: dict[str, Any] = {"session_parameters": {"TIMEZONE": "UTC", "QUERY_TAG": f"c360 {purpose}"}}
-        if s.token:
-            arguments |= {"token": s.token, "authenticator": "oauth"}
+        arguments: dict[str, Any] = {
+            "session_parameters": SESSION | {"QUERY_TAG": query_tag(purpose=purpose)},
+            **PATIENCE,
+        }
+        if stated["authenticator"]:
+            arguments["token"] = s.token
         if s.host:
             arguments |= {"host": s.host, "port": s.port, "protocol": s.protocol}
         resource = SnowflakeResource(
             account=s.account,
             user=s.user,
             database=s.database,
-            warehouse=s.warehouse,
+            warehouse=warehouse or s.warehouse,
             additional_snowflake_connection_args=arguments | self.connection_arguments,
             **{name: value for name, value in stated.items() if value},
         )
-        with resource.get_connection() as connection:
-            yield _SnowflakeSession(connection)
+        with explained(s), resource.get_connection() as connection:
+            try:
+                yield _SnowflakeSession(connection)
+            except BaseException:
+                # The resource closes it only where all went well, and Snowflake would keep its transaction for hours.
+                connection.close()
+                raise
 
     @contextmanager
     def reading(self, wait: float | None = None) -> Iterator[Session]:
-        with self.writing("reading") as session:
+        with self._session("reading", self.settings.warehouse_read) as session:
             yield session
 
     @contextmanager
@@ -81,10 +104,18 @@ class SnowflakeWarehouse:
         yield
 
 
+def query_tag(**more: str) -> str:
+    """What Snowflake's accounts show beside each statement: which run, which asset, what for."""
+    return json.dumps({"app": "c360", **at_work(), **more})
+
+
 class _SnowflakeSession:
     _TYPES = {TEXT: "varchar", INTEGER: "bigint", DECIMAL: "decimal(18,4)", DATE: "date", TIMESTAMP: "timestamp_ntz(6)"}
 
     def __init__(self, connection: Any) -> None:
+        import snowflake.connector
+
+        self._connector = snowflake.connector
         self._cursor = connection.cursor()
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
@@ -113,7 +144,9 @@ class _SnowflakeSession:
             self.execute("update staging.load_turn set taken_at = current_timestamp::timestamp_ntz")
             yield
         except BaseException:
-            self.execute("rollback")
+            # Where the connection is what failed, Snowflake rolls back when it notices.
+            with suppress(self._connector.Error):
+                self.execute("rollback")
             raise
         self.execute("commit")
 

@@ -1,0 +1,258 @@
+"""Arrivals: objects that Snowflake fetches itself, by COPY from the landing stage or by a pipe that S3 wakes.
+
+What arrives is lines of text, with the key and the etag of their object, and nothing is believed of them: the ledger
+says what is new, the transaction that writes the ledger takes the lines, and an object that is not wholly plain goes
+through our reader. So what is staged is the same whichever way it came, and what Snowflake remembers of files, and for
+how long, does not matter.
+
+Plain is an object of CSV whose header names columns that are declared, once each, with the required ones among them,
+whose lines have as many fields, none of them blank, none the header again, and that holds no quote and no carriage
+return; or an object of JSON with one document a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from c360_assets.feeds import Feed
+from c360_assets.landing import Listed
+from c360_assets.reading import format_of
+from c360_assets.settings import Settings
+from c360_assets.warehouse import Session
+
+FORMAT, STAGE = "staging.whole_lines", "staging.landing"
+# COPY takes at most so many names.
+FILES_AT_ONCE = 1000
+
+
+def takes(feed: Feed) -> bool:
+    """May objects of the feed be plain?"""
+    return ("json" if feed.payload else "csv") in feed.formats
+
+
+def _may_be_plain(feed: Feed, listed: Listed) -> bool:
+    """By its name; an empty object brings no lines."""
+    format = format_of(listed.key) or (feed.formats[0] if len(feed.formats) == 1 else None)
+    return format == ("json" if feed.payload else "csv") and listed.size > 0
+
+
+def table_of(feed: Feed) -> str:
+    return f"staging.arrived_{feed.name}"
+
+
+def pipe_of(feed: Feed) -> str:
+    return f"staging.{feed.name}_pipe"
+
+
+def file_format() -> str:
+    """Lines as they are: nothing split, unescaped, trimmed or replaced. What is no UTF-8 is refused."""
+    return (
+        f"create file format if not exists {FORMAT} type = csv field_delimiter = none record_delimiter = '\\n' "
+        "skip_header = 0 field_optionally_enclosed_by = none escape = none escape_unenclosed_field = none "
+        "trim_space = false null_if = () empty_field_as_null = false skip_blank_lines = false "
+        "skip_byte_order_mark = false replace_invalid_characters = false encoding = 'UTF8' compression = auto"
+    )
+
+
+def make_table(feed: Feed, name: str = "", kind: str = "transient") -> str:
+    return (
+        f"create {kind} table if not exists {name or table_of(feed)} "
+        "(line varchar, file varchar, content_key varchar, file_row bigint)"
+    )
+
+
+def copy(feed: Feed, table: str = "", files: Sequence[str] = ()) -> str:
+    """COPY of a feed's objects; `files` are named below the stage."""
+    named = f" files = ({', '.join(_text(f) for f in files)})" if files else ""
+    return (
+        f"copy into {table or table_of(feed)} (line, file, content_key, file_row) from (select $1, metadata$filename, "
+        f"metadata$file_content_key, metadata$file_row_number from @{STAGE}/{feed.prefix}){named} "
+        f"file_format = (format_name = {FORMAT}) on_error = skip_file"
+    )
+
+
+def copy_objects(session: Session, feed: Feed, table: str, names: Sequence[str]) -> None:
+    """Lines of the objects, named below the feed's folder, into the table; of one that is refused, none."""
+    session.execute(copy(feed, table, names))
+
+
+def pipe(feed: Feed, topic_arn: str = "") -> str:
+    told = f" aws_sns_topic = '{topic_arn}'" if topic_arn else ""
+    return f"create pipe if not exists {pipe_of(feed)} auto_ingest = true{told} as {copy(feed)}"
+
+
+def fetching_of(settings: Settings) -> Fetching | None:
+    """How objects arrive, as the settings say; None where our reader reads them all."""
+    if settings.loading == "read":
+        return None
+    return Fetching(settings.loading, settings.prefix, settings.pipe_patience)
+
+
+class Fetching:
+    """The way in which objects arrive: `copy`, fetched when asked for; `pipe`, there already, or awaited.
+
+    `patience`, in seconds: an object that a pipe has not brought by then is read by us. `prefix`: of the bucket's keys,
+    where the stage begins.
+    """
+
+    def __init__(self, way: str, prefix: str, patience: float) -> None:
+        self._way = way
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._patience = timedelta(seconds=patience)
+
+    def fetch(self, session: Session, feed: Feed, plan: Sequence[Listed], now: datetime) -> Arrived:
+        """What of the plan is there and plain, what is awaited yet, and what is left to our reader."""
+        asked = [listed for listed in plan if takes(feed) and _may_be_plain(feed, listed)]
+        if not asked:
+            return nothing_arrived(feed, plan)
+        table = table_of(feed)
+        if self._way == "copy":
+            # Of this session: nobody else sees it, nothing is left of it, nothing is remembered of its files.
+            session.execute("use schema staging")
+            table = f"arriving_{feed.name}"
+            session.execute(make_table(feed, table, "temporary"))
+            folder = f"{self._prefix}{feed.prefix}"
+            for start in range(0, len(asked), FILES_AT_ONCE):
+                names = [listed.key.removeprefix(folder) for listed in asked[start : start + FILES_AT_ONCE]]
+                copy_objects(session, feed, table, names)
+        else:
+            session.execute(make_table(feed, table))
+        found = self._found(session, feed, table, asked)
+        young = [listed for listed in asked if now - listed.last_modified < self._patience]
+        awaited = [listed for listed in young if self._way == "pipe" and listed.key not in found]
+        plain = [Plain(listed, *told) for listed in plan if (told := found.get(listed.key))]
+        done = {p.listed.key for p in plain} | {listed.key for listed in awaited}
+        return Arrived(feed, table, self._prefix, plain, awaited, [o for o in plan if o.key not in done])
+
+    def _found(
+        self, session: Session, feed: Feed, table: str, plan: Sequence[Listed]
+    ) -> dict[str, tuple[int, frozenset[str]] | None]:
+        """{key that arrived: records and columns, or None where it is another version, or not plain}."""
+        etags = {listed.key: listed.etag for listed in plan}
+        found: dict[str, tuple[int, frozenset[str]] | None] = {}
+        keys = sorted(etags)
+        for start in range(0, len(keys), FILES_AT_ONCE):
+            some = keys[start : start + FILES_AT_ONCE]
+            for key, etag, is_plain, rows, header in session.rows(_judged(feed, table, self._prefix, len(some)), some):
+                present = _present(feed, header)
+                found[key] = (int(rows), present) if etag == etags[key] and is_plain and present else None
+        return found
+
+
+@dataclass(frozen=True)
+class Plain:
+    """An object whose lines can be taken as they are: how many records it has, and which of the feed's columns."""
+
+    listed: Listed
+    rows: int
+    present: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What of a plan arrived and is plain, is awaited yet, or is left to our reader."""
+
+    feed: Feed
+    table: str
+    prefix: str
+    plain: list[Plain]
+    awaited: list[Listed]
+    left: list[Listed]
+
+    def take(self, session: Session, batch: str, now: datetime) -> None:
+        """The plain objects' rows into staging; the lines of all that is loaded now, by whomever, go. In the ledger's
+        transaction."""
+        if not self.table:
+            return
+        for start in range(0, len(self.plain), FILES_AT_ONCE):
+            keys = [p.listed.key for p in self.plain[start : start + FILES_AT_ONCE]]
+            session.execute(_taken(self.feed, self.table, self.prefix, len(keys)), [now, batch, *keys])
+        for listed in [*(p.listed for p in self.plain), *self.left]:
+            session.execute(f"delete from {self.table} where {_key(self.prefix)} = ?", [listed.key])
+
+
+def nothing_arrived(feed: Feed, plan: Sequence[Listed]) -> Arrived:
+    """Our reader reads all of the plan."""
+    return Arrived(feed, "", "", [], [], list(plan))
+
+
+def _present(feed: Feed, header: str | None) -> frozenset[str]:
+    """The columns that a plain object has; none where its header is not plain."""
+    if feed.payload:
+        return frozenset(feed.columns)
+    names = (header or "").split(feed.delimiter)
+    present = frozenset(name.lower() for name in names)
+    is_plain = (
+        (header or "").isascii()
+        and all(name == name.strip() for name in names)
+        and len(present) == len(names)
+        and feed.required <= present <= set(feed.columns)
+    )
+    return present if is_plain else frozenset()
+
+
+def _key(prefix: str) -> str:
+    """The object's key: Snowflake names a file below the bucket, or below the stage."""
+    literal = _text(prefix)
+    return f"case when left(file, {len(prefix)}) = {literal} then file else {literal} || file end"
+
+
+def _numbered(feed: Feed, table: str, prefix: str, count: int) -> str:
+    """Lines of the objects whose keys are bound. Of CSV number 0 is the header; of JSON blank lines are left out."""
+    order = "partition by file order by file_row"
+    number = f"row_number() over ({order}){'' if feed.payload else ' - 1'}"
+    named = f"select {_key(prefix)} as key, replace(content_key, '\"', '') as etag, file, file_row, line from {table}"
+    return (
+        f"select key, etag, line, {number} as row_number, first_value(line) over ({order}) as header "
+        f"from ({named}) where key in ({', '.join('?' * count)})" + (" and trim(line) <> ''" if feed.payload else "")
+    )
+
+
+def _judged(feed: Feed, table: str, prefix: str, count: int) -> str:
+    """Per object: key, etag, is it plain, records, header."""
+    if feed.payload:
+        sound = (
+            "left(line, 1) = '{' and right(line, 1) = '}' and position(chr(13) in line) = 0 "
+            "and coalesce(left(to_json(try_parse_json(line)), 1), '') = '{'"
+        )
+        rows = "count(*)"
+    else:
+        mark = _text(feed.delimiter)
+        sound = (
+            "coalesce(line, '') <> '' and position('\"' in line) = 0 and position(chr(13) in line) = 0 "
+            f"and length(line) - length(replace(line, {mark}, '')) "
+            f"= length(header) - length(replace(header, {mark}, '')) "
+            "and (row_number = 0 or lower(replace(line, ' ', '')) <> lower(header))"
+        )
+        rows = "count(*) - 1"
+    return (
+        f"select key, min(etag), min(case when {sound} then 1 else 0 end) = 1 and min(etag) = max(etag), {rows}, "
+        "min(header) "
+        f"from ({_numbered(feed, table, prefix, count)}) group by key"
+    )
+
+
+def _taken(feed: Feed, table: str, prefix: str, count: int) -> str:
+    """Bound are the time of loading, the batch and the keys."""
+    names = [*feed.columns, "_key", "_etag", "_row", "_loaded_at", "_batch"]
+    values = ["line"] if feed.payload else [_field(feed, column) for column in feed.columns]
+    return (
+        f"insert into staging.{feed.name} ({', '.join(names)}) select {', '.join(values)}, key, etag, row_number, "
+        f"cast(? as timestamp), ? from ({_numbered(feed, table, prefix, count)}) where row_number > 0"
+    )
+
+
+def _field(feed: Feed, column: str) -> str:
+    """The value of a column in `line`, by its place in `header`; null where it is empty, or has none."""
+    mark = _text(feed.delimiter)
+    header = f"{mark} || lower(header) || {mark}"
+    place = f"position({mark} || {_text(column)} || {mark} in {header})"
+    before = f"left({header}, {place})"
+    number = f"length({before}) - length(replace({before}, {mark}, ''))"
+    return f"case when {place} > 0 then nullif(split_part(line, {mark}, {number}), '') end"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

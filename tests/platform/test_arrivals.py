@@ -1,0 +1,199 @@
+"""Objects that Snowflake fetches itself come to the same rows as those that our reader reads, or go through our reader.
+
+fakesnow runs no COPY from S3 and no pipe: their part, lines into a table, is played here, as Snowflake documents it.
+What is made of the lines runs as it is.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from c360_assets import staging
+from c360_assets.feeds import Feed
+from c360_assets.landing import Bucket, Listed
+from c360_assets.settings import Settings
+from c360_assets.snowflake import arrivals
+from c360_assets.snowflake.arrivals import Fetching
+from c360_assets.spool import Outcome, Spool, read_all
+from c360_assets.warehouse import Session
+from tests.parts import Platform, Row
+from tests.platform.test_till import item, receipt
+
+HEADER = b"customer_id,first_name,city,updated_at,op\n"
+PLAIN = HEADER + b"1,Ada,Rome,2024-01-01,I\n2,,Oslo,2024-01-01,I\n3,Zo\xc3\xab,,2024-01-02,U\n"
+# What our reader takes in part, or takes otherwise than by its lines: {name: object}.
+NOT_PLAIN = {
+    "quoted": HEADER + b'1,"Ada, the first",Rome,2024-01-01,I\n',
+    "ragged": HEADER + b"1,Ada,Rome,2024-01-01,I\n2,Bob,Oslo\n",
+    "too_many": HEADER + b"1,Ada,Rome,2024-01-01,I,x\n",
+    "header_again": PLAIN + HEADER + b"4,Dan,Rome,2024-01-01,I\n",
+    "header_again_shouting": PLAIN + HEADER.upper() + b"4,Dan,Rome,2024-01-01,I\n",
+    "blank_line": PLAIN + b"\n4,Dan,Rome,2024-01-01,I\n",
+    "unknown_column": HEADER.replace(b"city", b"town") + b"1,Ada,Rome,2024-01-01,I\n",
+    "twice_a_column": HEADER.replace(b"city", b"first_name") + b"1,Ada,Rome,2024-01-01,I\n",
+    "no_key_column": b"first_name,city,updated_at,op\nAda,Rome,2024-01-01,I\n",
+    "spaces_in_header": HEADER.replace(b",city", b", city") + b"1,Ada,Rome,2024-01-01,I\n",
+    "return_in_a_value": HEADER + b"1,Ada\rEve,Rome,2024-01-01,I\n",
+    "byte_order_mark": b"\xef\xbb\xbf" + PLAIN,
+}
+ALSO_PLAIN = {
+    "no_last_line_end": PLAIN.rstrip(b"\n"),
+    "only_a_header": HEADER,
+    "another_order": b"OP,city,customer_id,updated_at\nI,Rome,9,2024-01-05\n",
+    "windows": PLAIN.replace(b"\n", b"\r\n"),
+    "zipped": gzip.compress(PLAIN),
+}
+
+
+def lines_of(body: bytes) -> list[str] | None:
+    """The records of an object in the format of arrivals; None where Snowflake would refuse the file."""
+    if body[:2] == b"\x1f\x8b":
+        body = gzip.decompress(body)
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+class Snowflake:
+    """COPY and pipes, as far as they are not there."""
+
+    def __init__(self, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bucket = bucket
+        self.copied: list[str] = []
+        monkeypatch.setattr(arrivals, "copy_objects", self.copy)
+
+    def copy(self, session: Session, feed: Feed, table: str, names: Sequence[str]) -> None:
+        self.bring(session, feed, table, [self.bucket.folder(feed) + name for name in names])
+
+    def bring(self, session: Session, feed: Feed, table: str, keys: Sequence[str]) -> None:
+        """Lines of the objects into the table, in no order."""
+        for key in keys:
+            self.copied.append(key)
+            answer = self.bucket.client.get_object(Bucket=self.bucket.name, Key=key)
+            lines = lines_of(answer["Body"].read())
+            for number, line in reversed(list(enumerate(lines or (), 1))):
+                session.execute(
+                    f"insert into {table} (line, file, content_key, file_row) values (?, ?, ?, ?)",
+                    [line, key, answer["ETag"], number],
+                )
+
+
+@pytest.fixture
+def snowflake(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Snowflake:
+    return Snowflake(bucket, monkeypatch)
+
+
+def fetched(platform: Platform, way: str, feed: str = "customers", patience: float = 300.0) -> staging.Loaded:
+    return staging.load_new(
+        platform.feeds[feed], platform.bucket, platform.warehouse, platform.settings.spool,
+        objects=500, size=1 << 30, fetching=Fetching(way, platform.bucket.prefix, patience),
+    )  # fmt: skip
+
+
+def staged(platform: Platform, feed: str = "customers") -> list[list[Row]]:
+    """All that a load writes, but for when and in which batch."""
+    columns = ", ".join(platform.feeds[feed].columns)
+    return [
+        platform.rows(f"select {columns}, _key, _etag, _row, _extra from staging.{feed} order by _key, _row"),
+        platform.rows("select feed, key, etag, size, cast(event_time as varchar), status from staging.object_ledger order by 2"),
+        platform.rows("select _key, _etag, _row, raw, reasons from staging.refused_rows order by 1, 3"),
+    ]  # fmt: skip
+
+
+def read_by_us(platform: Platform, settings: Settings, feed: str = "customers") -> list[list[Row]]:
+    other = Platform(settings, platform.bucket)
+    other.load(feed)
+    return staged(other, feed)
+
+
+def test_plain_objects_are_taken_as_they_arrived_and_are_staged_as_if_read(
+    on_snowflake: Settings, settings: Settings, bucket: Bucket, snowflake: Snowflake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = Platform(on_snowflake, bucket)
+    for name, body in {"plain": PLAIN, **ALSO_PLAIN}.items():
+        platform.put(f"{name}.csv", body)
+    read: list[str] = []
+
+    def watched(feed: Feed, plan: Sequence[Listed], bucket: Bucket, spooled: Spool) -> Iterator[Outcome]:
+        read.extend(listed.key for listed in plan)
+        return read_all(feed, plan, bucket, spooled)
+
+    monkeypatch.setattr(staging, "read_all", watched)
+    loaded = fetched(platform, "copy")
+    assert read == []
+    assert (loaded.objects, loaded.rows) == (6, 3 * 4 + 1)
+    assert staged(platform) == read_by_us(platform, settings)
+    assert fetched(platform, "copy").objects == 0
+
+
+def test_what_is_not_plain_goes_through_our_reader(
+    on_snowflake: Settings, settings: Settings, bucket: Bucket, snowflake: Snowflake
+) -> None:
+    platform = Platform(on_snowflake, bucket)
+    for name, body in NOT_PLAIN.items():
+        platform.put(f"{name}.csv", body)
+    platform.put("not_utf8.csv", HEADER + b"1,Ad\xe9,Rome,2024-01-01,I\n")
+    platform.put("empty.csv", b"")
+    fetched(platform, "copy")
+    assert staged(platform) == read_by_us(platform, settings)
+
+
+def test_what_a_pipe_brought_is_taken_once_and_what_it_did_not_bring_is_awaited_and_then_read(
+    on_snowflake: Settings, settings: Settings, bucket: Bucket, snowflake: Snowflake
+) -> None:
+    platform = Platform(on_snowflake, bucket)
+    feed, table = platform.feeds["customers"], "staging.arrived_customers"
+    brought, late = platform.put("a.csv", PLAIN), platform.put("b.csv", ALSO_PLAIN["another_order"])
+    assert fetched(platform, "pipe").objects == 0, "nothing has arrived, and there is patience"
+    with platform.warehouse.writing("test") as session:
+        snowflake.bring(session, feed, table, [brought])
+    assert fetched(platform, "pipe").objects == 1
+    assert platform.rows(f"select count(*) from {table}") == [(0,)]
+    assert fetched(platform, "pipe").objects == 0
+    assert fetched(platform, "pipe", patience=0.0).objects == 1, "what the pipe does not bring is read"
+    # It comes after all: the ledger knows it, and its lines are taken by nobody.
+    with platform.warehouse.writing("test") as session:
+        snowflake.bring(session, feed, table, [late])
+    assert fetched(platform, "pipe").objects == 0
+    assert staged(platform) == read_by_us(platform, settings)
+
+
+def test_a_version_that_a_pipe_brought_before_is_not_taken_for_the_one_that_is_there(
+    on_snowflake: Settings, settings: Settings, bucket: Bucket, snowflake: Snowflake
+) -> None:
+    platform = Platform(on_snowflake, bucket)
+    fetched(platform, "pipe")  # the tables are there
+    key = platform.put("a.csv", PLAIN)
+    with platform.warehouse.writing("test") as session:
+        session.execute(arrivals.make_table(platform.feeds["customers"]))
+        snowflake.bring(session, platform.feeds["customers"], "staging.arrived_customers", [key])
+    platform.put("a.csv", PLAIN.replace(b"Rome", b"Bonn"))
+    assert fetched(platform, "pipe").objects == 1
+    assert staged(platform) == read_by_us(platform, settings)
+    assert platform.rows("select count(*) from staging.arrived_customers") == [(0,)]
+
+
+def test_documents_one_a_line_are_taken_and_any_other_way_of_writing_them_is_read(
+    on_snowflake: Settings, settings: Settings, bucket: Bucket, snowflake: Snowflake
+) -> None:
+    platform = Platform(on_snowflake, bucket)
+    one, other = (json.dumps(receipt(f"t{n}", item(f"p{n}", n))) for n in (1, 2))
+    bodies = {
+        "lines": f"{one}\n{other}\n",
+        "blank": f"{one}\n\n{other}",
+        "side_by_side": f"{one}{other}",
+        "over_lines": one.replace(",", ",\n"),
+        "broken": f"{one}\n{other[:-2]}\n",
+        "array": f"[{one},{other}]",
+    }
+    for name, body in bodies.items():
+        platform.put(f"{name}.json", body.encode(), feed="pos")
+    fetched(platform, "copy", "pos")
+    assert staged(platform, "pos") == read_by_us(platform, settings, "pos")
