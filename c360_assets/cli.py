@@ -72,6 +72,28 @@ def _audit_arguments(audit: argparse.ArgumentParser) -> None:
     audit.add_argument("--format", choices=("table", "csv", "json"), default="table")
 
 
+def _snowflake_arguments(snowflake: argparse.ArgumentParser) -> None:
+    actions = snowflake.add_subparsers(dest="action", metavar="ACTION", required=True)
+    text = "Make what is needed: database, warehouses, roles, landing stage, pipes, masking, a limit of credits."
+    bootstrap = actions.add_parser("bootstrap", help=text, description=text)
+    bootstrap.add_argument("--role-arn", default="", metavar="ARN", help="the AWS role that may read the bucket")
+    bootstrap.add_argument("--topic-arn", default="", metavar="ARN", help="the SNS topic that tells of new objects")
+    bootstrap.add_argument("--credits", type=int, default=100, help="a month, then all work ends (100)")
+    bootstrap.add_argument("--size", default="XSMALL", help="of the warehouses (XSMALL)")
+    bootstrap.add_argument(
+        "--idle", type=int, default=60, metavar="SECONDS", help="until a warehouse is suspended (60)"
+    )
+    text = "Take all of it away, the data too."
+    teardown = actions.add_parser("teardown", help=text, description=text)
+    teardown.add_argument("--yes", action="store_true", help="that is what is wanted")
+    for action in (bootstrap, teardown):
+        action.add_argument("--print", action="store_true", help="only print the statements")
+    text = "Credits per asset and warehouse, the dearest first."
+    cost = actions.add_parser("cost", help=text, description=text)
+    cost.add_argument("--days", type=int, default=7, help="that it looks back (7)")
+    cost.add_argument("--format", choices=("table", "csv", "json"), default="table")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="c360", description="Customer files on S3 become current, history and numbers.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -178,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "dismiss":
             action.add_argument("--why", required=True, help="kept with the decision")
+    _snowflake_arguments(add("snowflake", "snowflake", "What the account has to have, and what it costs."))
     return parser
 
 

@@ -25,11 +25,13 @@ from c360_assets.cli import BLOCKED, DONE, ERROR, USAGE, UsageError, say
 
 # A command has the name that the parser knows it by.
 from c360_assets.commands_quarantine import quarantine as quarantine
+from c360_assets.commands_snowflake import snowflake as snowflake
 from c360_assets.declared import DeclarationError
 from c360_assets.feeds import Feed, find_feed, load_feeds
 from c360_assets.landing import LandingError
 from c360_assets.quarantine import QuarantineError
 from c360_assets.settings import PROJECT, ProjectError, Settings, SettingsError
+from c360_assets.snowflake.objects import BootstrapError
 from c360_assets.warehouse import (
     DuckDBWarehouse,
     NotAQuery,
@@ -42,7 +44,7 @@ from c360_assets.warehouse import (
 
 WRONG = (
     DeclarationError, SettingsError, QuarantineError, NotAQuery, UsageError,
-    entities.EntityError, plan.PlanError, auditing.AuditError,
+    entities.EntityError, plan.PlanError, auditing.AuditError, BootstrapError,
 )  # fmt: skip
 FAILED = (
     LandingError,

@@ -11,11 +11,12 @@ from typing import Any
 
 import dagster as dg
 
-from c360_assets import alerts, automation, checks, landing, local, predictions, report, staging, transform
+from c360_assets import alerts, automation, checks, entities, landing, local, predictions, report, staging, transform
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import SENSOR_WAIT, Bucket
 from c360_assets.pending import pending_feeds
 from c360_assets.settings import Settings
+from c360_assets.snowflake import objects
 from c360_assets.snowflake.arrivals import fetching_of
 from c360_assets.warehouse import Warehouse, open_warehouse
 
@@ -42,7 +43,9 @@ def build_defs(
     build = transform.transform_assets(
         settings.dbt_project, manifest, feeds, lineage, warehouse,
         prepare=lambda session: staging.prepare_tables(session, list(feeds.values())),
-        held_up=lambda session, names: checks.held_up(session, [feeds[name] for name in sorted(names)]), **policy,
+        held_up=lambda session, names: checks.held_up(session, [feeds[name] for name in sorted(names)]),
+        made_anew=lambda session: objects.mask(session, list(entities.declared(settings.dbt_project).values())),
+        **policy,
     )  # fmt: skip
     landed = [
         dg.AssetSpec(["landing", f.name], group_name="landing", kinds={"s3"}, description=f"Objects under {f.prefix}")

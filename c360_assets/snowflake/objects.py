@@ -14,13 +14,16 @@ from c360_assets.entities import Declaration
 from c360_assets.feeds import Feed
 from c360_assets.settings import Settings
 from c360_assets.snowflake import arrivals
+from c360_assets.warehouse import Session, has_table
 
 # Schemas of the house; who only reads sees the last of them.
 SCHEMAS = ("staging", "clean", "core", "vault", "gold", "checks", "governance")
 READ = ("core", "vault", "gold")
-# What the platform makes in a schema, itself and by dbt.
-MAKES = ("usage", "create table", "create view", "create stage", "create function", "create procedure", "create task",
-         "create stream", "create tag", "create masking policy")  # fmt: skip
+# What the platform makes in every schema, itself and by dbt, and what in staging alone.
+MAKES = ("usage", "create table", "create view", "create function")
+LOADS = ("create stage", "create procedure", "create stream", "create task")
+# What says that there is masking here, and of what.
+PERSONAL = "governance.personal_columns"
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 # What a masked value is shown as, per type; a policy may not change the type.
 MASKS = {"varchar": "'***'", "date": "null", "timestamp_ntz": "null", "number(18,4)": "null"}
@@ -105,18 +108,33 @@ def landing(settings: Settings) -> str:
     return f"{settings.snowflake.database}_LANDING".upper()
 
 
-def masking(entities: Sequence[Declaration]) -> Iterator[Statement]:
-    """Tags on every column with persons' data. Tables that are not there yet are passed over, and new ones have no tag:
-    they are run again after a build that made some."""
-    for entity in entities:
-        for table in (f"core.{entity.name}_log", f"core.{entity.name}"):
-            for column in entity.personal:
-                yield Statement(
-                    "column",
-                    f"{table}.{column}",
-                    f"alter table if exists {table} modify column {column} "
-                    f"set tag governance.personal = '{entity.name}.{column}'",
-                )
+def personal_columns(entities: Sequence[Declaration]) -> list[tuple[str, str, str]]:
+    """Table, column and what it is, of every column with persons' data that a role may read."""
+    return [
+        (table, column, f"{entity.name}.{column}")
+        for entity in entities
+        for table in (f"core.{entity.name}_log", f"core.{entity.name}")
+        for column in entity.personal
+    ]
+
+
+def masking(entities: Sequence[Declaration]) -> list[Statement]:
+    """A tag on every such column. Tables that are not there yet are passed over."""
+    return [
+        Statement(
+            "column",
+            f"{table}.{column}",
+            f"alter table if exists {table} modify column {column} set tag governance.personal = '{what}'",
+        )
+        for table, column, what in personal_columns(entities)
+    ]
+
+
+def mask(session: Session, entities: Sequence[Declaration]) -> None:
+    """Tags the columns of tables that were made anew, which have lost theirs; where bootstrap has made masking."""
+    if has_table(session, PERSONAL):
+        for statement in masking(entities):
+            session.execute(statement.sql)
 
 
 class _Objects:
@@ -184,7 +202,8 @@ class _Objects:
         # dbt and the platform make a schema where one is missing.
         yield self._grant(f"create schema on database {self.database}", f"role {run}")
         for schema in SCHEMAS:
-            yield self._grant(f"{', '.join(MAKES)} on schema {self.database}.{schema}", f"role {run}")
+            makes = (*MAKES, *LOADS) if schema == "staging" else MAKES
+            yield self._grant(f"{', '.join(makes)} on schema {self.database}.{schema}", f"role {run}")
         for schema in READ:
             place = f"schema {self.database}.{schema}"
             yield self._grant(f"usage on {place}", f"role {read}")
@@ -225,6 +244,9 @@ class _Objects:
             f"create stage if not exists {arrivals.STAGE} url = '{place}' storage_integration = {name} "
             f"file_format = (format_name = {arrivals.FORMAT})",
         )
+        yield Statement(
+            "stage", arrivals.STAGE, f"alter stage {arrivals.STAGE} set url = '{place}' storage_integration = {name}"
+        )
         yield self._grant(f"usage on stage {arrivals.STAGE}", f"role {run}")
         for feed in feeds.values():
             if arrivals.takes(feed):
@@ -251,6 +273,15 @@ class _Objects:
             )
             yield Statement("masking policy", name, f"alter tag governance.personal set masking policy {name} force")
         yield self._grant("apply on tag governance.personal", f"role {self.roles['run']}")
+        if columns := personal_columns(entities):
+            rows = ", ".join(f"('{table}', '{column}', '{what}')" for table, column, what in columns)
+            yield Statement(
+                "view",
+                PERSONAL,
+                f"create or replace view {PERSONAL} (table_name, column_name, what) as select * from values {rows}",
+            )
+            yield self._grant(f"select on view {PERSONAL}", f"role {self.roles['run']}")
+            yield self._grant("usage on schema governance", f"role {self.roles['run']}")
         yield from masking(entities)
 
 

@@ -18,7 +18,7 @@ from tests.architecture import flow
 
 PACKAGE = PROJECT / "c360_assets"
 DBT = PROJECT / "dbt"
-MODULES = sorted(PACKAGE.glob("*.py"))
+MODULES = sorted(PACKAGE.rglob("*.py"))
 GENERATOR = sorted((PROJECT / "generator").glob("*.py"))
 ROOMS = {"landing", "staging", "transform", "checks"}
 # Who hands an environment on to a child process, or sets the one it starts with.
@@ -47,8 +47,8 @@ def imported(tree: ast.AST, package: str) -> set[str]:
 
 
 def ours(path: Path) -> set[str]:
-    """Which modules of c360_assets it imports."""
-    there = {module.stem for module in MODULES}
+    """Which modules and rooms of c360_assets it imports."""
+    there = {module.relative_to(PACKAGE).parts[0].removesuffix(".py") for module in MODULES}
     names = imported(tree_of(path), "c360_assets")
     return {n.split(".")[1] for n in names if n.startswith("c360_assets.")} & there
 
