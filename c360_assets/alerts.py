@@ -204,8 +204,7 @@ def late_feeds(warehouse: Warehouse, fresh_within: Mapping[str, float], now: dat
     """
     try:
         with warehouse.reading(WAIT) as session:
-            made = "lower(table_schema) = 'staging' and lower(table_name) = 'object_ledger'"
-            if not session.rows(f"select 1 from information_schema.tables where {made}"):
+            if "staging.object_ledger" not in session.tables():
                 return {}
             newest: list[tuple[Any, ...]] = session.rows(
                 "select feed, max(loaded_at) from staging.object_ledger group by feed order by feed"

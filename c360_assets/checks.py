@@ -15,7 +15,7 @@ import dagster as dg
 from c360_assets.expectations import ACCEPTED, MOST, ROWS_OF_A_SHARE, Expectation, silent_since, unusual_volumes
 from c360_assets.feeds import Feed
 from c360_assets.pending import BUILT
-from c360_assets.warehouse import Session, Warehouse, has_table
+from c360_assets.warehouse import Session, Warehouse
 
 SHOWN = 20
 
@@ -172,7 +172,7 @@ def _of_rows(e: Expectation) -> bool:
 def _first_to_judge(session: Session, feed: Feed) -> str:
     """The first batch that no whole build has taken; the newest, if one has taken all."""
     asked = f"select max(batch) from {BUILT} where feed = ?"
-    taken = session.rows(asked, [feed.name]) if has_table(session, BUILT) else [(None,)]
+    taken = session.rows(asked, [feed.name]) if BUILT in session.tables() else [(None,)]
     ((first, newest),) = session.rows(
         "select min(case when batch > ? then batch end), max(batch) from staging.object_ledger where feed = ?",
         [taken[0][0] or "", feed.name],

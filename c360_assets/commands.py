@@ -44,7 +44,7 @@ from c360_assets.warehouse import (
 
 WRONG = (
     DeclarationError, SettingsError, QuarantineError, NotAQuery, UsageError,
-    entities.EntityError, plan.PlanError, auditing.AuditError, BootstrapError,
+    entities.EntityError, auditing.AuditError, BootstrapError,
 )  # fmt: skip
 FAILED = (
     LandingError,

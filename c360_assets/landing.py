@@ -130,8 +130,7 @@ def may_pass(error: BaseException) -> bool:
 
 def known_etags(session: Session, feed: Feed) -> dict[str, str]:
     """{key: etag of its newest ledger row}. What was gone before it was read is not known: it may come again."""
-    made = "lower(table_schema) = 'staging' and lower(table_name) = 'object_ledger'"
-    if not session.rows(f"select 1 from information_schema.tables where {made}"):
+    if "staging.object_ledger" not in session.tables():
         return {}  # a process died between making the file and its tables
     return dict(
         session.rows(

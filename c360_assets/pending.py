@@ -131,7 +131,7 @@ def note_rebuilt(session: Session) -> None:
 
 def unbuilt_feeds(session: Session, lineage: Lineage, feeds: Collection[str]) -> set[str]:
     """The feeds whose batches, or whose project, some model has not seen; or a table of whom is not there."""
-    tables = _tables(session)
+    tables = session.tables()
     if not {BUILT, UNFINISHED, "staging.object_ledger", "staging.quarantine_decisions"} <= tables:
         return set(feeds)
     if session.rows(f"select 1 from {UNFINISHED} limit 1"):
@@ -147,12 +147,7 @@ def unbuilt_feeds(session: Session, lineage: Lineage, feeds: Collection[str]) ->
 
 def missing_tables(session: Session, lineage: Lineage) -> set[str]:
     """The tables of the project that are not there: nothing that reads them could be made."""
-    return lineage.feeds_of.keys() - _tables(session)
-
-
-def _tables(session: Session) -> set[str]:
-    named = session.rows("select lower(table_schema), lower(table_name) from information_schema.tables")
-    return {f"{schema}.{name}" for schema, name in named}
+    return lineage.feeds_of.keys() - session.tables()
 
 
 def pending_feeds(

@@ -15,13 +15,9 @@ from pathlib import Path
 
 from c360_assets.entities import Declaration
 from c360_assets.settings import Settings
-from c360_assets.warehouse import DuckDBWarehouse, Session, Warehouse
+from c360_assets.warehouse import Session, Warehouse
 
 EXAMPLES = 5
-
-
-class PlanError(ValueError):
-    """A plan cannot be made here; the text says why and what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +33,12 @@ class Effect:
 @contextmanager
 def rehearsal(settings: Settings, warehouse: Warehouse, endpoint: str) -> Iterator[Settings]:
     """Settings of a home with a copy of the warehouse, on the same S3; gone when the body ends."""
-    if not isinstance(warehouse, DuckDBWarehouse):
-        raise PlanError(
-            "a plan is made on a copy of the embedded warehouse; on Snowflake clone the database and sync the clone"
-        )
     settings.home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="plan-", dir=settings.home) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="plan-", dir=settings.home) as folder,
+        warehouse.copied(Path(folder)) as copy,
+    ):
         home = Path(folder)
-        warehouse.copied(home)
         # The project as it was read last; else the copy would read it anew.
         for part in ("manifest.json", "fingerprint"):
             read = settings.dbt_home / warehouse.target / part
@@ -52,24 +46,27 @@ def rehearsal(settings: Settings, warehouse: Warehouse, endpoint: str) -> Iterat
                 kept = home / "dbt" / warehouse.target / part
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(read, kept)
-        yield replace(settings, home=home, s3_endpoint=endpoint)
+        snowflake = replace(settings.snowflake, database=copy.database) if copy.database else settings.snowflake
+        # A pipe brings nothing into a copy, and what is read comes to the same.
+        yield replace(settings, home=home, s3_endpoint=endpoint, snowflake=snowflake, loading="read")
 
 
 def effects(before: Warehouse, after: Warehouse, entities: Sequence[Declaration]) -> list[Effect]:
     """What the run changed, kind by kind; kinds of which there is nothing are left out."""
-    assert isinstance(before, DuckDBWarehouse) and isinstance(after, DuckDBWarehouse)  # else there is no rehearsal
-    with after.beside(before) as session:
-        return list(_Comparison(session).effects(entities))
+    with before.reading() as session:
+        had = session.tables()
+    with after.beside(before) as (session, there):
+        return list(_Comparison(session, there, had).effects(entities))
 
 
 class _Comparison:
-    """Two states of the tables: as they are by their names, and as they were before."""
+    """Two states of the tables: as they are by their names, and as they were, in the database `there`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, there: str, had: set[str]) -> None:
         self._session = session
-        there = session.rows("select table_catalog = 'before', table_schema, table_name from information_schema.tables")
-        self._had = {f"{schema}.{name}" for is_before, schema, name in there if is_before}
-        self._has = {f"{schema}.{name}" for is_before, schema, name in there if not is_before}
+        self._there = there
+        self._had = had
+        self._has = session.tables()
 
     def effects(self, entities: Sequence[Declaration]) -> Iterator[Effect]:
         yield from self._appeared(
@@ -119,7 +116,7 @@ class _Comparison:
         )
 
     def _before(self, table: str) -> str:
-        return f"before.{table}" if table in self._had else f"(select * from {table} where false)"
+        return f"{self._there}.{table}" if table in self._had else f"(select * from {table} where false)"
 
     def _only(self, table: str, columns: Sequence[str], *, before: bool = False) -> str:
         """Rows of now that were not there, or of before that are not there any more."""

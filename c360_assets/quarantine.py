@@ -19,7 +19,7 @@ from c360_assets.expectations import ACCEPTED
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket, Listed
 from c360_assets.spool import GONE, MOVED, spooled_object
-from c360_assets.warehouse import Session, Warehouse, has_table, insert
+from c360_assets.warehouse import Session, Warehouse, insert
 
 # feed, key, etag, row
 Record = tuple[str, str, str, int]
@@ -57,7 +57,7 @@ class Choice:
 
 def entries(session: Session, choice: Choice, limit: int | None = None) -> list[Entry]:
     """Open refusals, newest batch first, in the order of their objects; none where no run has come that far."""
-    if not has_table(session, "clean.quarantine"):
+    if "clean.quarantine" not in session.tables():
         return []
     conditions, values = ["true"], []
     for column, value in (("feed", choice.feed), ("_row", choice.row)):

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket
 from c360_assets.status import FeedStatus, check_status, finished_checks, status_of
-from c360_assets.warehouse import NoWarehouse, Session, Warehouse, has_table
+from c360_assets.warehouse import NoWarehouse, Session, Warehouse
 
 TREND = 12
 REASONS = 30
@@ -121,7 +121,7 @@ def _checked(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dict[str, A
 
 def _refused(session: Session) -> list[dict[str, Any]]:
     """Per feed and reason: how many, and the newest."""
-    if not has_table(session, "clean.quarantine"):
+    if "clean.quarantine" not in session.tables():
         return []
     found: dict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
     for feed, reasons, *rest in session.rows(
@@ -144,7 +144,7 @@ def _refused(session: Session) -> list[dict[str, Any]]:
 
 
 def _issues(session: Session) -> list[dict[str, Any]]:
-    if not has_table(session, "gold.issue_log"):
+    if "gold.issue_log" not in session.tables():
         return []
     rows = session.rows(
         "select issue, severity, subject, count(*) from gold.issue_log where issue <> 'refused' "

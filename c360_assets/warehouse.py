@@ -64,6 +64,10 @@ class Session(Protocol):
         """Column names and rows, fetched as they are asked for."""
         ...
 
+    def tables(self) -> set[str]:
+        """Every `schema.table` that there is, views too."""
+        ...
+
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing, and one at a time among those who load."""
         ...
@@ -86,10 +90,14 @@ class Session(Protocol):
 
 
 class Warehouse(Protocol):
-    """Where the tables are. `engine` is duckdb or snowflake, `target` the dbt target that reaches it."""
+    """Where the tables are.
+
+    `engine` is duckdb or snowflake, `target` the dbt target that reaches it, `database` its name on a server of many.
+    """
 
     engine: str
     target: str
+    database: str
 
     def writing(self, purpose: str) -> AbstractContextManager[Session]: ...
 
@@ -100,6 +108,14 @@ class Warehouse(Protocol):
         ...
 
     def dbt_environment(self) -> dict[str, str]: ...
+
+    def copied(self, folder: Path) -> AbstractContextManager[Warehouse]:
+        """A copy of it as it is now, which nobody else knows of; gone when the body ends. `folder` is for files."""
+        ...
+
+    def beside(self, other: Warehouse) -> AbstractContextManager[tuple[Session, str]]:
+        """Reads both: this warehouse, and the other as the database whose name comes with the session."""
+        ...
 
 
 # What may be gone at the next attempt. Anything else, a failed test first of all, would only fail again.
@@ -130,6 +146,7 @@ class DuckDBWarehouse:
 
     engine = "duckdb"
     target = "duckdb"
+    database = ""
 
     def __init__(
         self,
@@ -175,26 +192,25 @@ class DuckDBWarehouse:
             finally:
                 connection.close()
 
-    def copied(self, folder: Path) -> DuckDBWarehouse:
-        """A copy of the warehouse as it is now, which nobody else knows of."""
-        copy = DuckDBWarehouse(folder / self.path.name, self.wait, self.announce, self.memory_mb)
+    @contextmanager
+    def copied(self, folder: Path) -> Iterator[Warehouse]:
         if self.path.exists():
             with self._locked(fcntl.LOCK_SH, "copying", time.monotonic() + self.wait):
                 for file in (self.path, self.path.with_name(self.path.name + ".wal")):
                     if file.exists():
                         shutil.copyfile(file, folder / file.name)
-        return copy
+        yield DuckDBWarehouse(folder / self.path.name, self.wait, self.announce, self.memory_mb)
 
     @contextmanager
-    def beside(self, other: DuckDBWarehouse) -> Iterator[Session]:
-        """Reads both: this warehouse, and the other under the name `before`."""
+    def beside(self, other: Warehouse) -> Iterator[tuple[Session, str]]:
+        assert isinstance(other, DuckDBWarehouse)  # the two are copies of one another
         until = time.monotonic() + self.wait
         with self._locked(fcntl.LOCK_SH, "comparing", until), other._locked(fcntl.LOCK_SH, "comparing", until):
             connection = self._connect(read_only=True, until=until)
             try:
                 place = str(other.path).replace("'", "''")
                 connection.execute(f"attach '{place}' as before (read_only)")
-                yield _DuckDBSession(connection)
+                yield _DuckDBSession(connection), "before"
             finally:
                 connection.close()
 
@@ -279,6 +295,11 @@ class _DuckDBSession:
         cursor = self._connection.execute(sql, list(parameters))
         return [d[0] for d in cursor.description or []], fetched(cursor)
 
+    def tables(self) -> set[str]:
+        # What is attached is told of as well.
+        named = "select table_schema || '.' || table_name from information_schema.tables"
+        return {name for (name,) in self.rows(f"{named} where table_catalog = current_database()")}
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         self.execute("begin transaction")
@@ -317,12 +338,6 @@ def insert(session: Session, table: str, columns: Mapping[str, str], rows: Seque
         session.execute(
             f"insert into {table} ({names}) values {', '.join([place] * len(some))}", [v for row in some for v in row]
         )
-
-
-def has_table(session: Session, table: str) -> bool:
-    """Is there a `schema.table`?"""
-    asked = "select 1 from information_schema.tables where lower(table_schema) || '.' || lower(table_name) = ?"
-    return bool(session.rows(asked, [table]))
 
 
 def literals(instants: Sequence[datetime]) -> str:

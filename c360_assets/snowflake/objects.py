@@ -14,7 +14,8 @@ from c360_assets.entities import Declaration
 from c360_assets.feeds import Feed
 from c360_assets.settings import Settings
 from c360_assets.snowflake import arrivals
-from c360_assets.warehouse import Session, has_table
+from c360_assets.snowflake.warehouse import plan_database
+from c360_assets.warehouse import Session
 
 # Schemas of the house; who only reads sees the last of them.
 SCHEMAS = ("staging", "clean", "core", "vault", "gold", "checks", "governance")
@@ -86,7 +87,10 @@ def teardown(settings: Settings) -> list[Statement]:
     """Takes everything away, the data with it."""
     _check(settings, Wanted())
     database = settings.snowflake.database
-    gone = [Statement("database", database, f"drop database if exists {database}")]
+    gone = [
+        Statement("database", name, f"drop database if exists {name}")
+        for name in (database, plan_database(settings.snowflake))
+    ]
     gone += [Statement("integration", landing(settings), f"drop integration if exists {landing(settings)}")]
     gone += [
         Statement("warehouse", name, f"drop warehouse if exists {name}")
@@ -132,7 +136,7 @@ def masking(entities: Sequence[Declaration]) -> list[Statement]:
 
 def mask(session: Session, entities: Sequence[Declaration]) -> None:
     """Tags the columns of tables that were made anew, which have lost theirs; where bootstrap has made masking."""
-    if has_table(session, PERSONAL):
+    if PERSONAL in session.tables():
         for statement in masking(entities):
             session.execute(statement.sql)
 
@@ -142,6 +146,7 @@ class _Objects:
         self.settings = settings
         self.wanted = wanted
         self.database = settings.snowflake.database
+        self.plan = plan_database(settings.snowflake)
         self.roles = roles(settings)
 
     def all(self, feeds: Mapping[str, Feed], entities: Sequence[Declaration]) -> Iterator[Statement]:
@@ -190,6 +195,7 @@ class _Objects:
         for schema in SCHEMAS:
             name = f"{self.database}.{schema}"
             yield Statement("schema", name, f"create schema if not exists {name}")
+        yield Statement("database", self.plan, f"create transient database if not exists {self.plan}")
         yield Statement("database", self.database, f"use database {self.database}")
 
     def _roles(self) -> Iterator[Statement]:
@@ -200,7 +206,9 @@ class _Objects:
         for name in (run, read):
             yield self._grant(f"usage on database {self.database}", f"role {name}")
         # dbt and the platform make a schema where one is missing.
-        yield self._grant(f"create schema on database {self.database}", f"role {run}")
+        for database in (self.database, self.plan):
+            yield self._grant(f"create schema on database {database}", f"role {run}")
+        yield self._grant(f"usage on database {self.plan}", f"role {run}")
         for schema in SCHEMAS:
             makes = (*MAKES, *LOADS) if schema == "staging" else MAKES
             yield self._grant(f"{', '.join(makes)} on schema {self.database}.{schema}", f"role {run}")

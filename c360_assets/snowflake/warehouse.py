@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from c360_assets.processes import at_work
 from c360_assets.settings import Snowflake
 from c360_assets.snowflake.errors import explained
-from c360_assets.warehouse import DATE, DECIMAL, INTEGER, TEXT, TIMESTAMP, Session, fetched, literals
+from c360_assets.warehouse import DATE, DECIMAL, INTEGER, TEXT, TIMESTAMP, Session, Warehouse, fetched, literals
 
 # For so many seconds the connector tries again what the network refuses, and a statement waits for another's lock.
 PATIENCE = {"login_timeout": 60, "network_timeout": 300}
@@ -27,6 +28,7 @@ class SnowflakeWarehouse:
 
     def __init__(self, settings: Snowflake, **connection_arguments: Any) -> None:
         self.settings = settings
+        self.database = settings.database
         # A profile cannot leave a field out, so there is one per way to authenticate.
         self.target = {"snowflake_jwt": "snowflake_key", "snowflake": "snowflake"}.get(
             settings.way_in, "snowflake_token"
@@ -100,8 +102,46 @@ class SnowflakeWarehouse:
             yield session
 
     @contextmanager
+    def copied(self, folder: Path) -> Iterator[Warehouse]:
+        """Clones of its tables, which take no room, in the database `<database>_PLAN`: one copy at a time."""
+        there = plan_database(self.settings)
+        with self.writing("copying") as session:
+            tables = session.rows(
+                "select table_schema, table_name from information_schema.tables "
+                "where table_type = 'BASE TABLE' and table_schema <> 'INFORMATION_SCHEMA'"
+            )
+            schemas = sorted({schema for schema, _ in tables})
+            for schema in schemas:
+                session.execute(f"drop schema if exists {there}.{schema} cascade")
+                session.execute(f"create schema {there}.{schema}")
+            for schema, table in tables:
+                session.execute(
+                    f"create transient table {there}.{schema}.{table} clone {self.database}.{schema}.{table}"
+                )
+        copy = SnowflakeWarehouse(replace(self.settings, database=there), **self.connection_arguments)
+        try:
+            yield copy
+        finally:
+            with copy.writing("ending") as session:
+                for (schema,) in session.rows(
+                    "select schema_name from information_schema.schemata "
+                    "where schema_name not in ('INFORMATION_SCHEMA', 'PUBLIC')"
+                ):
+                    session.execute(f"drop schema if exists {schema} cascade")
+
+    @contextmanager
+    def beside(self, other: Warehouse) -> Iterator[tuple[Session, str]]:
+        with self.reading() as session:
+            yield session, other.database
+
+    @contextmanager
     def held(self, purpose: str) -> Iterator[None]:
         yield
+
+
+def plan_database(settings: Snowflake) -> str:
+    """Where a run is rehearsed."""
+    return f"{settings.database}_PLAN"
 
 
 def query_tag(**more: str) -> str:
@@ -132,6 +172,12 @@ class _SnowflakeSession:
     def result(self, sql: str, parameters: Sequence[object] = ()) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         self.execute(sql, parameters)
         return [d[0].lower() for d in self._cursor.description or []], fetched(self._cursor)
+
+    def tables(self) -> set[str]:
+        # An emulator lists views in their own place alone.
+        named = "select table_schema, table_name from information_schema"
+        found = self.rows(f"{named}.tables union {named}.views")
+        return {f"{schema}.{name}".lower() for schema, name in found}
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

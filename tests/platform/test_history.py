@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -44,14 +45,14 @@ def platform(tmp_path_factory: pytest.TempPathFactory, bucket_of_module: Bucket)
 
 
 @pytest.fixture(scope="module")
-def later(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Platform:
+def later(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The same home after another file, in a copy of the warehouse."""
     folder = tmp_path_factory.mktemp("later")
     copy = Platform(replace(platform.settings, home=folder), platform.bucket)
-    copy.warehouse = platform.warehouse.copied(folder)  # type: ignore[attr-defined]
-    copy.put("b.csv", (HEADER + LATE).encode())
-    copy.sync()
-    return copy
+    with platform.warehouse.copied(folder) as copy.warehouse:
+        copy.put("b.csv", (HEADER + LATE).encode())
+        copy.sync()
+        yield copy
 
 
 def line(span: history.Span) -> tuple[str, str | None, str, str]:

@@ -10,13 +10,15 @@ from dataclasses import replace
 
 import dagster as dg
 
-from c360_assets import automation
+from c360_assets import automation, entities, plan
 from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
+from c360_assets.snowflake.warehouse import plan_database
 from tests.engine.streams import Stage, assert_equals_truth
 from tests.engine.test_streams import MODELS, cut, events_of
 from tests.parts import Platform, without_shop
+from tests.platform.test_history import FIRST, HEADER, LATE
 from tests.platform.test_till import EVERY_LINE, EVERY_SHAPE, flat, item, put, receipt, sales
 
 BROKEN = b"""customer_id,first_name,city,updated_at,op
@@ -77,6 +79,37 @@ def test_the_whole_graph_runs_in_dagster_from_s3_to_core(
     assert len(platform.rows(refused)) == 3
     statuses = dict(platform.rows("select key, status from staging.object_ledger"))
     assert sorted(statuses.values()) == ["loaded", "unreadable"]
+
+
+def test_a_plan_is_made_on_clones_and_changes_nothing(on_snowflake: Settings, bucket: Bucket, s3_endpoint: str) -> None:
+    """As on DuckDB, in test_history."""
+    platform = Platform(on_snowflake, bucket)
+    platform.put("a.csv", (HEADER + FIRST).encode())
+    platform.sync()
+    before = platform.digest()
+    platform.put("b.csv", (HEADER + LATE).encode())
+    database = plan_database(on_snowflake.snowflake)
+    with platform.warehouse.writing("test") as session:
+        session.execute(f"create database {database}")
+    with plan.rehearsal(on_snowflake, platform.warehouse, s3_endpoint) as settings:
+        copy = Platform(settings, bucket)
+        copy.sync()
+        entity = entities.find_entity(copy.project, "customer")
+        found = {(e.of, e.effect): e.count for e in plan.effects(platform.warehouse, copy.warehouse, [entity])}
+    assert found == {
+        ("objects", "loaded"): 1,
+        ("rows", "quarantined"): 1,
+        ("customer", "new"): 1,
+        ("customer", "back after a delete"): 1,
+        ("customer", "deleted"): 1,
+        ("customer", "spliced"): 1,
+    }
+    assert platform.digest() == before
+    with platform.warehouse.reading() as session:
+        left = session.rows(
+            f"select count(*) from {database}.information_schema.tables where table_type = 'BASE TABLE'"
+        )
+    assert left == [(0,)]
 
 
 def test_till_lines_come_out_as_on_duckdb(on_snowflake: Settings, settings: Settings, bucket: Bucket) -> None:
