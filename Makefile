@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test lint types prove mutate chaos bench browser lock clean
+.PHONY: help install demo up test lint types prove mutate chaos snowflake bench browser lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
@@ -65,6 +65,12 @@ mutate: install ## each rule of the engine's SQL changed, one at a time: does a 
 chaos: install ## kill -9 at many moments of loads and syncs (ROUNDS, default 30)
 	C360_CHAOS=1 $(BIN)/python -m pytest tests/platform/test_kill.py
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),30)
+
+SNOWFLAKE_TESTS := tests/platform/test_changes.py tests/platform/test_entities.py tests/platform/test_history.py \
+	tests/platform/test_northwind.py tests/platform/test_quarantine.py tests/platform/test_real_files.py tests/platform/test_till.py
+snowflake: install ## what compares DuckDB and fakesnow at length, and the platform's tests on fakesnow (an hour)
+	TEST_WAREHOUSE=both $(BIN)/python -m pytest -n 2 --dist loadfile tests/platform/test_snowflake.py tests/platform/test_snowflake_access.py tests/platform/test_shops.py
+	TEST_WAREHOUSE=snowflake $(BIN)/python -m pytest -n 2 --dist loadfile $(SNOWFLAKE_TESTS)
 
 bench: install ## throughput, one late file, memory: ratios, plots in docs/bench (half an hour)
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-all.lock

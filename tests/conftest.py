@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -17,15 +16,9 @@ import pytest
 
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
-from tests.parts import Platform, without_shop
+from tests.parts import Platform, fakesnow_server, free_port, on_fakesnow, settings_at, without_shop
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
@@ -84,9 +77,7 @@ def _new_bucket(s3_endpoint: str) -> Bucket:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings of an empty home, and of a project without the shop."""
-    return Settings.load(
-        {"C360_HOME": str(tmp_path / "home"), "C360_WAIT": "20", "C360_DBT_PROJECT": str(without_shop())}
-    )
+    return settings_at(tmp_path / "home", C360_WAIT="20", C360_DBT_PROJECT=str(without_shop()))
 
 
 @pytest.fixture
@@ -106,40 +97,12 @@ def platform(settings: Settings, bucket: Bucket) -> Platform:
 
 @pytest.fixture(scope="module")
 def fakesnow() -> Iterator[int]:
-    """A fakesnow server, one per module: its sessions share one database in memory."""
-    port = free_port()
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("fakesnow"), "-s", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    for _ in range(300):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
-    else:
-        raise RuntimeError("fakesnow did not start")
-    yield port
-    # It keeps nothing, and may be busy with a statement that nobody waits for.
-    process.kill()
-    process.wait(10)
+    """A fakesnow server, one per module."""
+    with fakesnow_server() as port:
+        yield port
 
 
 @pytest.fixture
 def on_snowflake(fakesnow: int, tmp_path: Path) -> Settings:
     """Settings of a database of the test's own."""
-    return Settings.load(
-        {
-            "C360_HOME": str(tmp_path / "snow"),
-            "C360_WAREHOUSE": "snowflake",
-            "SNOWFLAKE_ACCOUNT": "fakesnow",
-            "SNOWFLAKE_USER": "fake",
-            "SNOWFLAKE_PASSWORD": "snow",
-            "SNOWFLAKE_WAREHOUSE": "wh",
-            "SNOWFLAKE_DATABASE": f"T{uuid.uuid4().hex[:8].upper()}",
-            "SNOWFLAKE_HOST": "localhost",
-            "SNOWFLAKE_PORT": str(fakesnow),
-            "SNOWFLAKE_PROTOCOL": "http",
-        }
-    )
+    return Settings.load({"C360_HOME": str(tmp_path / "snow")} | on_fakesnow(fakesnow))

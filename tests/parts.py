@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
+import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
@@ -28,10 +35,74 @@ from c360_assets.warehouse import Warehouse, open_warehouse
 
 Row = tuple[Any, ...]
 UNIT_TESTS = "unit_test"
+# Nothing, snowflake (which the tests of the platform then run on, as fakesnow is), or both: the long comparisons of the two.
+TEST_WAREHOUSE = os.environ.get("TEST_WAREHOUSE", "")
+ON_SNOWFLAKE = TEST_WAREHOUSE == "snowflake"
+on_both = pytest.mark.skipif(TEST_WAREHOUSE != "both", reason="takes minutes: make snowflake runs it")
+on_duckdb = pytest.mark.skipif(ON_SNOWFLAKE, reason="is about DuckDB, or compares it with Snowflake")
 
 _MANIFESTS: dict[tuple[Path, str, str], tuple[Any, dict[str, Any]]] = {}  # as dbt takes it, and as it is written
 _EMPTY: dict[Path, Path] = {}
 _WORK = Path(tempfile.mkdtemp(prefix="c360-tests-"))
+
+
+def settings_at(home: Path, **more: str) -> Settings:
+    """Settings of a home of the test's own: on DuckDB, or with TEST_WAREHOUSE=snowflake on fakesnow."""
+    stated = {"C360_HOME": str(home)} | more
+    return Settings.load(stated | (on_fakesnow(_fakesnow()) if ON_SNOWFLAKE else {}))
+
+
+def on_fakesnow(port: int) -> dict[str, str]:
+    """The environment that reaches a database of the test's own on the server."""
+    return {
+        "C360_WAREHOUSE": "snowflake",
+        "SNOWFLAKE_ACCOUNT": "fakesnow",
+        "SNOWFLAKE_USER": "fake",
+        "SNOWFLAKE_PASSWORD": "snow",
+        "SNOWFLAKE_WAREHOUSE": "wh",
+        "SNOWFLAKE_DATABASE": f"T{uuid.uuid4().hex[:8].upper()}",
+        "SNOWFLAKE_HOST": "localhost",
+        "SNOWFLAKE_PORT": str(port),
+        "SNOWFLAKE_PROTOCOL": "http",
+    }
+
+
+@contextmanager
+def fakesnow_server() -> Iterator[int]:
+    """A fakesnow server, of which all sessions share one database in memory; its port."""
+    port = free_port()
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("fakesnow"), "-s", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    else:
+        raise RuntimeError("fakesnow did not start")
+    try:
+        yield port
+    finally:
+        # It keeps nothing, and may be busy with a statement that nobody waits for.
+        process.kill()
+        process.wait(10)
+
+
+@cache
+def _fakesnow() -> int:
+    """The server of this process."""
+    running = ExitStack()
+    atexit.register(running.close)
+    return running.enter_context(fakesnow_server())
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 class BuildFailed(AssertionError):
@@ -147,6 +218,9 @@ class Platform:
 
     def begin(self) -> Platform:
         """A home where every table is, and empty: what a first build leaves, made once in this process and copied."""
+        if ON_SNOWFLAKE:
+            self.build()
+            return self
         if self.project not in _EMPTY:
             first = Platform(
                 replace(self.settings, home=Path(tempfile.mkdtemp(dir=_WORK))), self.bucket, project=self.project
@@ -214,8 +288,11 @@ class Platform:
         return loaded
 
     def rows(self, sql: str) -> list[Row]:
+        """What a query gives. fakesnow does not know `order by all`."""
+        asked = sql.removesuffix("order by all") if ON_SNOWFLAKE else sql
         with self.warehouse.reading() as session:
-            return session.rows(sql)
+            found = session.rows(asked)
+        return found if asked == sql else sorted(found, key=lambda row: [(value is None, value) for value in row])
 
     def table(self, name: str, where: str = "true") -> list[dict[str, Any]]:
         """Every row of `schema.table`. Times travel as text: fakesnow hands out a null time among others as 1970."""

@@ -49,6 +49,7 @@ class Between:
     faults: list[Fault] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
     logins: list[dict[str, Any]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -94,6 +95,7 @@ def _handler(server: int, state: Callable[[], Between]) -> type[BaseHTTPRequestH
         def _heard(self, body: bytes) -> str:
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
+            state().paths.append(self.path)
             if self.path.startswith(LOGIN):
                 state().logins.append(json.loads(body)["data"])
             if not self.path.startswith(QUERY):

@@ -15,8 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import free_port
-from tests.parts import without_shop
+from tests.parts import free_port, without_shop
 
 C360 = Path(sys.executable).with_name("c360")
 FILE = "customer_20260101000000.csv"

@@ -8,10 +8,20 @@ from pathlib import Path
 import pytest
 
 from c360_assets.landing import Bucket
-from c360_assets.settings import Settings
-from tests.engine.mixed import CHECKED, EVERY, PROBE, Mixed, keys_of, known, mixed_project, random_objects, without
+from tests.engine.mixed import (
+    CHECKED,
+    EVERY,
+    PROBE,
+    Mixed,
+    as_on_snowflake,
+    keys_of,
+    known,
+    mixed_project,
+    random_objects,
+    without,
+)
 from tests.engine.streams import assert_equals_truth, expected
-from tests.parts import Platform
+from tests.parts import Platform, settings_at
 
 KEYS = 250
 
@@ -22,18 +32,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mixed(home: Path, bucket: Bucket, project: Path) -> Mixed:
-    return Mixed(Platform(Settings.load({"C360_HOME": str(home)}), bucket, project=project))
+    return Mixed(Platform(settings_at(home), bucket, project=project))
 
 
 @pytest.mark.parametrize("seed", [1])
 def test_everything_at_once_gives_what_the_oracle_says(
     seed: int, tmp_path: Path, bucket: Bucket, project: Path
 ) -> None:
+    """In five batches; and in two, with Snowflake's way to take the greatest."""
     chance = random.Random(seed)
     objects = random_objects(chance, keys_of(KEYS), 14)
     digests = []
     for number, cuts in enumerate((5, 2)):
-        stage = mixed(tmp_path / str(number), bucket, project)
+        of = as_on_snowflake(mixed_project(tmp_path / "snowflake")) if number else project
+        stage = mixed(tmp_path / str(number), bucket, of)
         order = random.Random(seed * 10 + number).sample(objects, len(objects))
         for n in range(cuts):
             stage.lay(order[n::cuts])

@@ -17,9 +17,8 @@ import pytest
 
 from c360_assets import entities, staging
 from c360_assets.landing import Bucket
-from c360_assets.settings import Settings
 from c360_assets.warehouse import insert
-from tests.parts import Platform, project_with
+from tests.parts import Platform, project_with, settings_at
 
 TRACKED, TYPE1 = ("t1", "t2", "t3"), ("o1", "o2", "o3")
 FEED = """
@@ -141,7 +140,7 @@ def assert_case(platform: Platform, case: Case, rows: list[dict[str, Any]]) -> N
 def test_every_case_of_the_referees_holds(
     together: bool, shared: Path, project: Path, tmp_path: Path, bucket: Bucket
 ) -> None:
-    platform = Platform(Settings.load({"C360_HOME": str(tmp_path / "home")}), bucket, project=project)
+    platform = Platform(settings_at(tmp_path / "home"), bucket, project=project)
     all_cases = [Case(case) for case in cases(shared)]
     assert len(all_cases) == 62
     last = max(len(case.batches) for case in all_cases)

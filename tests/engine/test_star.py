@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from c360_assets.landing import Bucket
-from c360_assets.settings import Settings
 from generator import customers, shop, till
 from generator.faults import Faults
 from generator.objects import GeneratedObject
@@ -20,7 +19,7 @@ from generator.shop_truth import shop_events, star, stock
 from generator.truth import truth_of_generated
 from tests.engine import analytics, reports
 from tests.engine.analytics import Purchase
-from tests.parts import UNIT_TESTS, Platform, digest
+from tests.parts import UNIT_TESTS, Platform, digest, settings_at
 
 TABLES = (
     "gold.fct_order_items", "gold.fct_orders", "gold.fct_pos_lines", "gold.customer_sales", "gold.product_category_days",
@@ -187,7 +186,7 @@ def _plain(value: Any) -> Any:
 @pytest.mark.parametrize("seed", [1])
 def test_any_order_gives_what_the_oracle_says_and_a_rebuild_gives(seed: int, tmp_path: Path, bucket: Bucket) -> None:
     chance = random.Random(seed)
-    settings = Settings.load({"C360_HOME": str(tmp_path / f"star-{seed}")})
+    settings = settings_at(tmp_path / f"star-{seed}")
     platform = Platform(settings, Bucket(bucket.client, bucket.name, f"star-{seed}"), project=settings.dbt_project)
     objects = objects_of(seed)
     waiting = chance.sample(objects, len(objects))

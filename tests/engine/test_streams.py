@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from c360_assets.landing import Bucket
-from c360_assets.settings import Settings
 from generator.truth import Event
 from tests.engine.streams import Stage, assert_equals_truth, random_events
-from tests.parts import Platform
+from tests.parts import Platform, settings_at
 
 # What the stream goes through; the last build of each test is the whole project with its checks.
 MODELS = ("--exclude-resource-type", "test", "--select", "+customer", "+customer_ties", "+customer_history")
@@ -19,7 +18,7 @@ KEYS = 2_000
 
 
 def home(path: Path, bucket: Bucket) -> Platform:
-    return Platform(Settings.load({"C360_HOME": str(path)}), bucket).begin()
+    return Platform(settings_at(path), bucket).begin()
 
 
 def events_of(seed: int, keys: int = KEYS) -> list[Event]:

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from c360_assets.landing import Bucket
-from c360_assets.settings import Settings
 from generator import till, till_truth
 from generator.objects import GeneratedObject
-from tests.parts import Platform
+from tests.parts import Platform, settings_at
 
 MODELS = ("--exclude-resource-type", "test", "--select", "+daily_sales_summary")
 HIDDEN = ("valid", "etag")
@@ -30,7 +29,7 @@ class Tills:
 
     def __init__(self, path: Path, bucket: Bucket) -> None:
         own = Bucket(bucket.client, bucket.name, path.name)
-        self.platform = Platform(Settings.load({"C360_HOME": str(path)}), own).begin()
+        self.platform = Platform(settings_at(path), own).begin()
         self.sent: list[GeneratedObject] = []
 
     def send(self, *objects: GeneratedObject) -> None:

@@ -20,8 +20,10 @@ from c360_assets.snowflake import arrivals
 from c360_assets.snowflake.arrivals import Fetching
 from c360_assets.spool import Outcome, Spool, read_all
 from c360_assets.warehouse import Session
-from tests.parts import Platform, Row
+from tests.parts import Platform, Row, on_duckdb
 from tests.platform.test_till import item, receipt
+
+pytestmark = on_duckdb
 
 HEADER = b"customer_id,first_name,city,updated_at,op\n"
 PLAIN = HEADER + b"1,Ada,Rome,2024-01-01,I\n2,,Oslo,2024-01-01,I\n3,Zo\xc3\xab,,2024-01-02,U\n"

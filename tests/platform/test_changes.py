@@ -11,7 +11,6 @@ import pytest
 from c360_assets import quarantine
 from c360_assets.landing import Bucket
 from c360_assets.quarantine import Choice
-from c360_assets.settings import Settings
 from generator import debezium, dms
 from generator.changes_truth import truth_of_changes
 from generator.debezium import DEBEZIUM_MIX, DebeziumSpec
@@ -19,7 +18,7 @@ from generator.dms import DMS_MIX, DmsSpec
 from generator.objects import GeneratedObject
 from generator.truth import CUSTOMERS, fold
 from tests.engine.streams import assert_equals_truth
-from tests.parts import Platform, project_with
+from tests.parts import Platform, project_with, settings_at
 
 BUILD = ("--exclude-resource-type", "test", "--select", "+customer", "+customer_ties", "+customer_history")
 DAYS = """
@@ -90,7 +89,7 @@ def test_real_envelopes_come_to_the_last_state_that_they_name(shared: Path, plat
 
 def test_a_snapshot_that_lacks_too_many_is_held_until_it_is_released(tmp_path: Path, bucket: Bucket) -> None:
     project = project_with(tmp_path, {"models/staging/customer_days.yml": DAYS})
-    platform = Platform(Settings.load({"C360_HOME": str(tmp_path / "home")}), bucket, project=project)
+    platform = Platform(settings_at(tmp_path / "home"), bucket, project=project)
 
     def day(number: int, customers: Iterable[int], city: str = "Rome") -> None:
         rows = "".join(f"C{n},{city}\n" for n in customers)
@@ -127,7 +126,7 @@ def test_a_snapshot_that_lacks_too_many_is_held_until_it_is_released(tmp_path: P
 
 def test_a_file_with_a_key_that_cannot_be_read_deletes_nothing(tmp_path: Path, bucket: Bucket) -> None:
     project = project_with(tmp_path, {"models/staging/customer_days.yml": DAYS})
-    platform = Platform(Settings.load({"C360_HOME": str(tmp_path / "home")}), bucket, project=project)
+    platform = Platform(settings_at(tmp_path / "home"), bucket, project=project)
     platform.put("day_20240101000000.csv", b"customer_id,city\nC1,Rome\nC2,Rome\nC3,Rome\n", "customer_days")
     platform.put("day_20240102000000.csv", b"customer_id,city\nC1,Rome\n ,Rome\nC3,Rome\n", "customer_days")
     platform.sync("customer_days")

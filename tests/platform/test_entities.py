@@ -8,8 +8,7 @@ import pytest
 
 from c360_assets import entities
 from c360_assets.landing import Bucket
-from c360_assets.settings import Settings
-from tests.parts import BuildFailed, Platform, forget_manifest, project_with
+from tests.parts import BuildFailed, Platform, forget_manifest, project_with, settings_at
 
 ITEMS = """
 sources:
@@ -69,7 +68,7 @@ def test_an_entity_comes_by_its_declaration_alone_and_a_changed_one_by_a_rebuild
 ) -> None:
     project = project_with(tmp_path, {"models/staging/parcels.yml": ITEMS})
     entities.write(ITEM, project)
-    platform = Platform(Settings.load({"C360_HOME": str(tmp_path / "home")}), bucket, project=project)
+    platform = Platform(settings_at(tmp_path / "home"), bucket, project=project)
     rows = "O1,1,P1,5,a,2024-01-01 01:00\nO1,1,P1,5,b,2024-01-02 01:00\nO1,2,P2,7,,2024-01-01 01:00\nO1,,P2,7,,2024-01-01 01:00\n"
     platform.put("a.csv", (HEADER + rows).encode(), "parcels")
     platform.sync("parcels")

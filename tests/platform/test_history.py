@@ -10,8 +10,8 @@ import pytest
 
 from c360_assets import entities, history, plan
 from c360_assets.landing import Bucket
-from c360_assets.settings import PROJECT, Settings
-from tests.parts import Platform
+from c360_assets.settings import PROJECT
+from tests.parts import Platform, settings_at
 
 CUSTOMER = entities.declared(PROJECT / "dbt")["customer"]
 HEADER = "customer_id,city,email,updated_at,op,source_position\n"
@@ -37,7 +37,7 @@ C1,Turin,,never,,
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory, bucket_of_module: Bucket) -> Platform:
-    built = Platform(Settings.load({"C360_HOME": str(tmp_path_factory.mktemp("life"))}), bucket_of_module).begin()
+    built = Platform(settings_at(tmp_path_factory.mktemp("life")), bucket_of_module).begin()
     built.put("a.csv", (HEADER + FIRST).encode())
     built.put("copy.csv", (HEADER + FIRST.splitlines()[0] + "\n").encode())
     built.sync()

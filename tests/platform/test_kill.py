@@ -75,6 +75,7 @@ def moment(name: str, *, orphan: bool = False) -> Moment:
     return found
 
 
+@minutes_long
 def test_an_orphan_dbt_beside_the_next_sync_changes_nothing(syncs: Reference) -> None:
     """Only the parent is killed; its dbt goes on and holds the warehouse for a while."""
     told = chaos.sync_round(syncs, "orphan", moment("dbt makes customer_log", orphan=True))

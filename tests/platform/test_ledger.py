@@ -20,9 +20,9 @@ import pytest
 from c360_assets import staging
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket, Listed
-from c360_assets.settings import PROJECT, Settings
+from c360_assets.settings import PROJECT
 from c360_assets.warehouse import DuckDBWarehouse, Session
-from tests.parts import Platform, Row, digest
+from tests.parts import Platform, Row, digest, settings_at
 
 NO_TESTS = ("--exclude-resource-type", "test")
 HEADER = "customer_id,city"
@@ -38,7 +38,7 @@ def etag(body: bytes) -> str:
 
 def another(platform: Platform, name: str) -> Platform:
     """A platform with an empty home and prefix of its own, on the same S3."""
-    settings = Settings.load({"C360_HOME": str(platform.settings.home.parent / name)})
+    settings = settings_at(platform.settings.home.parent / name)
     return Platform(settings, Bucket(platform.bucket.client, platform.bucket.name, name)).begin()
 
 
@@ -142,7 +142,7 @@ def story(s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
     bucket = Bucket(client, "t-ledger-story", "stream_data")
     bucket.ensure()
     home = tmp_path_factory.mktemp("ledger") / "home"
-    story = Story(Platform(Settings.load({"C360_HOME": str(home)}), bucket).begin())
+    story = Story(Platform(settings_at(home), bucket).begin())
     put = story.platform.put
 
     put(*AGAIN)
@@ -477,7 +477,7 @@ LOAD_AND_MEASURE = """
     s3 = boto3.client(
         "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t"
     )
-    settings = Settings.load({"C360_HOME": home})
+    settings = settings_at(Path(home))
     feed = load_feeds([PROJECT / "dbt" / "models" / "staging"])["customers"]
     loaded = staging.load_new(
         feed, landing.Bucket(s3, bucket, "stream_data"), open_warehouse(settings), settings.spool,
@@ -578,7 +578,7 @@ def test_a_first_load_that_dies_at_any_statement_is_made_good_by_the_next_one(pl
     points = [n for n, kind in enumerate(kinds) if kind not in kinds[:n] or "alter table" not in kind]
     assert len(points) > 20
     for n in points:
-        settings = Settings.load({"C360_HOME": str(platform.settings.home.parent / f"crash-{n}")})
+        settings = settings_at(platform.settings.home.parent / f"crash-{n}")
         crashed = Platform(settings, platform.bucket)
         with pytest.raises(Crash):
             load_through(crashed, Counted(crashed.warehouse, n + 1))

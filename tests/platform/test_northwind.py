@@ -6,8 +6,7 @@ import csv
 from pathlib import Path
 
 from c360_assets.landing import Bucket
-from c360_assets.settings import Settings
-from tests.parts import Platform, project_with
+from tests.parts import Platform, project_with, settings_at
 
 FEED = """
 sources:
@@ -40,7 +39,7 @@ sources:
 
 def test_northwind_customers_load_by_a_declaration_of_their_own(shared: Path, tmp_path: Path, bucket: Bucket) -> None:
     project = project_with(tmp_path, {"models/staging/northwind.yml": FEED})
-    platform = Platform(Settings.load({"C360_HOME": str(tmp_path / "home")}), bucket, project=project)
+    platform = Platform(settings_at(tmp_path / "home"), bucket, project=project)
     file = shared / "data" / "northwind" / "csv" / "customers.csv"
     with file.open(newline="", encoding="utf-8-sig") as text:
         rows = list(csv.DictReader(text))

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from c360_assets.landing import Bucket
-from c360_assets.settings import Settings
-from tests.parts import Platform
+from tests.parts import Platform, settings_at
 
 SALES = (
     "select cast(sales_date as varchar), store_id, currency, count_transactions, count_lines, units_sold, gross_revenue, "
@@ -88,7 +87,7 @@ def test_days_late_twice_renamed_and_cut_come_to_the_same_gold(
 ) -> None:
     """One day after the other, with what goes wrong in between."""
     some = days if os.environ.get("C360_BIG_TESTS") else days[:10]
-    platform = Platform(Settings.load({"C360_HOME": str(tmp_path)}), bucket).begin()
+    platform = Platform(settings_at(tmp_path), bucket).begin()
     sent: list[tuple[str, bytes]] = [(f.name, f.read_bytes()) for f in some]
     late = sent.pop(3)
     twice = sent[1]

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from c360_assets.landing import Bucket
-from c360_assets.settings import Settings
 from tests.engine.test_streams import MODELS
-from tests.parts import Platform
+from tests.parts import Platform, settings_at
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def test_three_full_files_give_the_same_tables_in_any_order(files: list[Path], t
     # Each is the first, the second and the last one once.
     for number in range(3):
         order = files[number:] + files[:number]
-        settings = Settings.load({"C360_HOME": str(tmp_path / str(number))})
+        settings = settings_at(tmp_path / str(number))
         platform = Platform(settings, Bucket(bucket.client, bucket.name, f"order-{number}")).begin()
         for file in order:
             platform.put(file.name, file.read_bytes())

@@ -17,7 +17,7 @@ import pytest
 from c360_assets import entities
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
-from tests.parts import Platform, project_with
+from tests.parts import Platform, on_both, project_with, settings_at
 
 Table = list[dict[str, str]]
 MODELS = (
@@ -325,7 +325,7 @@ def gold_of(platform: Platform) -> dict[str, set[str]]:
 
 def home_of(shop: Shop, folder: Path, bucket: Bucket, settings: Settings | None = None) -> Platform:
     (folder / "project").mkdir(parents=True)
-    made = settings or Settings.load({"C360_HOME": str(folder / "home")})
+    made = settings or settings_at(folder / "home")
     own = Bucket(bucket.client, f"{bucket.name}-{folder.name}", bucket.prefix)
     own.ensure()
     return Platform(made, own, project=shop.project(folder / "project"))
@@ -347,6 +347,7 @@ def test_a_shop_comes_to_the_totals_that_sqlite_confirms_whatever_the_order(
     assert_accounted(platform, objects)
 
 
+@on_both
 def test_the_same_days_in_order_and_shuffled_with_copies_give_the_same_gold_on_both_engines(
     shared: Path, tmp_path: Path, bucket: Bucket, on_snowflake: Settings
 ) -> None:

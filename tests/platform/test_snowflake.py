@@ -17,9 +17,11 @@ from c360_assets.settings import Settings
 from c360_assets.snowflake.warehouse import plan_database
 from tests.engine.streams import Stage, assert_equals_truth
 from tests.engine.test_streams import MODELS, cut, events_of
-from tests.parts import Platform, without_shop
+from tests.parts import Platform, on_both, on_duckdb, without_shop
 from tests.platform.test_history import FIRST, HEADER, LATE
 from tests.platform.test_till import EVERY_LINE, EVERY_SHAPE, flat, item, put, receipt, sales
+
+pytestmark = on_duckdb
 
 BROKEN = b"""customer_id,first_name,city,updated_at,op
 1,Ada,Rome,2024-01-01,I
@@ -32,6 +34,7 @@ customer_id,first_name,city,updated_at,op
 """
 
 
+@on_both
 def test_streams_on_snowflake_are_what_the_oracle_says_and_what_duckdb_has(
     on_snowflake: Settings, settings: Settings, bucket: Bucket
 ) -> None:
@@ -112,6 +115,7 @@ def test_a_plan_is_made_on_clones_and_changes_nothing(on_snowflake: Settings, bu
     assert left == [(0,)]
 
 
+@on_both
 def test_till_lines_come_out_as_on_duckdb(on_snowflake: Settings, settings: Settings, bucket: Bucket) -> None:
     """Every shape of receipt and line, then corrections and a replaced object."""
     tables = (

@@ -15,8 +15,10 @@ from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
 from c360_assets.snowflake.warehouse import SnowflakeWarehouse
 from c360_assets.warehouse import WarehouseRefused, may_pass
-from tests.parts import BuildFailed, Platform
+from tests.parts import BuildFailed, Platform, on_duckdb
 from tests.proxy import LOGIN, QUERY, Between, Fault, between
+
+pytestmark = on_duckdb
 
 ROWS = b"customer_id,first_name,city,updated_at,op\n1,Ada,Rome,2024-01-01,I\n2,Bob,Oslo,2024-01-01,I\n"
 LATER = b"customer_id,first_name,city,updated_at,op\n1,Ada,Bonn,2024-01-02,U\n3,Eve,Oslo,2024-01-03,I\n"

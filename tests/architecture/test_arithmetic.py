@@ -1,0 +1,91 @@
+"""Where DuckDB and Snowflake reckon differently, the SQL says which way: the rows of the table in docs/snowflake.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from c360_assets.settings import PROJECT
+
+DBT = PROJECT / "dbt"
+DOCUMENT = PROJECT / "docs" / "snowflake.md"
+
+
+def lines(*but: str) -> Iterator[tuple[str, str]]:
+    """(file and number, line) of all SQL but comments and the files named."""
+    for folder in ("macros", "models", "analyses", "tests"):
+        for path in sorted((DBT / folder).rglob("*.sql")):
+            if path.name in but:
+                continue
+            text = re.sub(r"{#.*?#}", lambda found: "\n" * found.group().count("\n"), path.read_text(), flags=re.DOTALL)
+            for number, line in enumerate(text.splitlines(), 1):
+                yield f"{path.relative_to(DBT)}:{number}", line.split("-- ")[0]
+
+
+def holding(pattern: str, *but: str) -> list[tuple[str, str]]:
+    return [(place, line) for place, line in lines(*but) if re.search(pattern, line)]
+
+
+def test_what_is_divided_is_a_double() -> None:
+    """Of decimals Snowflake keeps six digits more than it was given, DuckDB makes a double."""
+    texts = {p: line for p, line in holding(r"[\w)] / \w") if "'" not in line.split(" / ")[0][-2:]}
+    divided = {p: line for p, line in texts.items() if not re.search(r"/ \w+ \w+ \w+", line)}
+    assert len(divided) >= 4, "the rule sees the divisions that there are"
+    assert [place for place, line in divided.items() if "as double" not in line and "greatest(" not in line] == []
+
+
+def test_nulls_are_never_left_to_greatest_and_least() -> None:
+    """DuckDB passes over a null, Snowflake gives null. tests/engine runs the engine with Snowflake's."""
+    found = {place.split(":")[0]: line for place, line in holding(r"\b(greatest|least)\(")}
+    assert set(found) == {
+        "macros/scd2_fold.sql",  # in a case that has looked at either
+        "macros/analytics.sql",  # of a rank, which is no null
+        "macros/debezium.sql",  # within `is not null`
+        "models/gold/anomalies.sql",  # of constants and of what is not null in its where
+    }
+
+
+def test_a_falling_order_says_where_nulls_stand() -> None:
+    """They come first on Snowflake and last on DuckDB."""
+    never_null = {
+        "macros/latest.sql": "_last_modified desc, _key desc",
+        "macros/scd2_views.sql": "content desc",
+        "models/gold/top_customers.sql": "net_revenue desc",
+        "analyses/best_categories.sql": "net_revenue desc",  # sums and counts of groups that are there
+        "analyses/segments.sql": "net_revenue desc",
+        "analyses/tickets_by_category.sql": "count_tickets desc",
+    }
+    for place, line in holding(r"\bdesc\b"):
+        if "nulls" not in line:
+            assert never_null.get(place.split(":")[0], "\0") in line, place
+
+
+def test_no_time_has_a_zone_and_none_depends_on_the_session() -> None:
+    """A bare timestamp is what the account's TIMESTAMP_TYPE_MAPPING says."""
+    assert holding(r"timestamp_(tz|ltz)|timestamptz|at time zone|\blocaltime") == []
+    assert holding(r"(as|::) ?timestamp\b(?!_)", "dialect.sql") == []
+
+
+def test_names_are_never_quoted_so_that_their_case_means_nothing() -> None:
+    """Snowflake would take "a" and A for two. Within JSON the case is the document's: the dialect's file."""
+    quoted = [place for place, line in holding(r'(from|join|as|\.)\s*"', "dialect.sql") if "~" not in line]
+    assert quoted == []
+
+
+def test_patterns_have_no_backslash() -> None:
+    """It means itself to DuckDB, and to Snowflake the next character."""
+    assert [place for place, line in holding(r"(matches|replaced)\(", "dialect.sql") if "\\" in line] == []
+
+
+def test_texts_are_compared_by_their_bytes() -> None:
+    assert holding(r"\bcollate\b|\bilike\b") == []
+
+
+@pytest.mark.parametrize(
+    "word", ["division", "greatest", "nulls", "time zone", "VARIANT", "collation", "case of names", "empty string"]
+)
+def test_the_table_in_the_docs_has_the_row(word: str) -> None:
+    rows = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("|")]
+    assert [row for row in rows if word.lower() in row.lower()]
