@@ -17,7 +17,9 @@ select
   net_revenue,
   count_purchases,
   round(
-    100 * (cast(net_revenue as double) / nullif(lag(net_revenue) over (partition by currency order by sales_month), 0) - 1), 1
+    100 * (
+      cast(net_revenue as double) / nullif(lag(net_revenue) over (partition by currency order by sales_month), 0) - 1
+    ), 1
   ) as change_percent
 from months
 order by sales_month, currency
