@@ -6,10 +6,10 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test lint types prove mutate chaos snowflake bench browser lock clean
+.PHONY: help install demo up test lint types prove mutate chaos snowflake snowflake-check bench browser lock clean
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
 
 install: $(INSTALLED) ## everything into .venv
 
@@ -71,6 +71,9 @@ SNOWFLAKE_TESTS := tests/platform/test_changes.py tests/platform/test_entities.p
 snowflake: install ## what compares DuckDB and fakesnow at length, and the platform's tests on fakesnow (an hour)
 	TEST_WAREHOUSE=both $(BIN)/python -m pytest -n 2 --dist loadfile tests/platform/test_snowflake.py tests/platform/test_snowflake_access.py tests/platform/test_shops.py
 	TEST_WAREHOUSE=snowflake $(BIN)/python -m pytest -n 2 --dist loadfile $(SNOWFLAKE_TESTS)
+
+snowflake-check: install ## on an account: what cannot be run without one, and what held (ROLE_ARN=... for stage and pipes)
+	$(BIN)/python -m tests.snowflake_check $(if $(ROLE_ARN),--role-arn $(ROLE_ARN))
 
 bench: install ## throughput, one late file, memory: ratios, plots in docs/bench (half an hour)
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-all.lock

@@ -158,7 +158,7 @@ class _Objects:
         yield from self._masking(entities)
         for name in self.roles.values():
             yield self._grant(f"role {name}", "role sysadmin")
-        yield self._grant(f"role {self.roles['run']}", f"user {_user(self.settings.snowflake.user)}")
+        yield self._grant(f"role {self.roles['run']}", f"user {user(self.settings.snowflake.user)}")
 
     def _grant(self, what: str, to: str) -> Statement:
         return Statement("grant", f"{what} to {to}", f"grant {what} to {to}")
@@ -293,7 +293,7 @@ class _Objects:
         yield from masking(entities)
 
 
-def _user(name: str) -> str:
+def user(name: str) -> str:
     """Users are often called as their mail is."""
     return name if _PLAIN.fullmatch(name) else f'"{name}"'
 

@@ -1,0 +1,187 @@
+"""What cannot be run without an account, run on one: a line for each thing, held or not, and why.
+
+    make snowflake-check        with C360_WAREHOUSE=snowflake, SNOWFLAKE_*, and a bucket that Snowflake may read
+    python -m tests.snowflake_check [--role-arn ARN] [--keep]
+
+Everything is made in databases, warehouses and roles of its own, whose names begin with C360_CHECK, under a prefix of
+its own, and taken away at the end. The user needs a role that may make them, such as ACCOUNTADMIN. Ends with 1 if
+something did not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from c360_assets import entities, local, staging
+from c360_assets.settings import Settings
+from c360_assets.snowflake import cost, objects
+from c360_assets.snowflake.arrivals import Fetching
+from c360_assets.snowflake.objects import Wanted
+from c360_assets.snowflake.warehouse import SnowflakeWarehouse
+from tests.parts import BuildFailed, Platform, digest, without_shop
+
+FIRST = b"customer_id,first_name,email,city,updated_at,op\n1,Ada,ada@example.com,Rome,2024-01-01,I\n2,Bob,,Oslo,2024-01-01,I\n"
+LATER = b"customer_id,first_name,email,city,updated_at,op\n1,Ada,ada@example.com,Bonn,2024-02-01,U\n2,,,,2024-03-01,D\n"
+QUOTED = b'customer_id,first_name,email,city,updated_at,op\n3,"Eve, the third",,Oslo,2024-01-02,I\n'
+# What docs/snowflake.md says of the two engines, as Snowflake should answer.
+ARITHMETIC = {
+    "select cast(1 as decimal(18,4)) / 3": "0.3333333333",
+    "select greatest(1, null) is null": "True",
+    "select '' is null": "False",
+    "select cast(1 as double) / 3 = cast(1 as double) / 3": "True",
+    "select typeof(parse_json('1.0'))": "INTEGER",
+    "select array_to_string(array_agg(x) within group (order by x desc nulls last), '') from values ('a'), ('B'), ('b') v(x)": "baB",
+}  # fmt: skip
+
+
+class Check:
+    """One run of all steps: what held and what did not."""
+
+    def __init__(self, settings: Settings, role_arn: str, folder: Path) -> None:
+        name = f"C360_CHECK_{uuid.uuid4().hex[:6].upper()}"
+        own = replace(
+            settings.snowflake, database=name, warehouse=f"{name}_WORK",
+            warehouse_load="", warehouse_transform="", warehouse_read="",
+        )  # fmt: skip
+        prefix = f"{settings.prefix}/{name.lower()}".strip("/")
+        self.settings = replace(
+            settings, snowflake=own, prefix=prefix, home=folder / "home", dbt_project=without_shop()
+        )
+        self.admin = SnowflakeWarehouse(replace(own, database="", warehouse=settings.snowflake.warehouse))
+        self.wanted = Wanted(role_arn=role_arn, credits=2)
+        self.bucket = local.landing_bucket(self.settings)
+        self.platform = Platform(self.settings, self.bucket)
+        self.entities = list(entities.declared(self.settings.dbt_project).values())
+        self.failed: list[str] = []
+
+    def step(self, what: str, does: Callable[[], object]) -> None:
+        """Runs it; an error, or False, is what did not hold."""
+        try:
+            why = "it is otherwise" if does() is False else ""
+        except (Exception, BuildFailed) as error:
+            why = " ".join(str(error).split())[:300] or type(error).__name__
+        self.failed += [what] if why else []
+        print(f"{'held':8}{what}" if not why else f"{'NOT':8}{what}: {why}", flush=True)
+
+    def run(self) -> None:
+        """Every step, in order."""
+        for statement in objects.bootstrap(self.settings, self.wanted, self.platform.feeds, self.entities):
+            self.step(f"{statement.kind} {statement.name}", lambda sql=statement.sql: self.execute(sql))  # type: ignore[misc]
+        for statement in objects.bootstrap(self.settings, self.wanted, self.platform.feeds, self.entities)[:3]:
+            self.step(f"again: {statement.kind} {statement.name}", lambda sql=statement.sql: self.execute(sql))  # type: ignore[misc]
+        self.step("objects are put", self.put)
+        self.step("our reader loads them", lambda: self.platform.load().objects == 2)
+        self.step("COPY from the stage gives the same rows", lambda: self.same_by("copy"))
+        self.step("Snowpipe gives the same rows", lambda: self.same_by("pipe"))
+        self.step("a build, its tests too", self.platform.build)
+        self.step("a late change is spliced in", self.late)
+        self.step("history is what DuckDB has", self.as_on_duckdb)
+        self.step(
+            "as-of functions answer",
+            lambda: self.rows("select * from table(core.customer_as_of('2024-01-15', '2999-01-01'))"),
+        )
+        self.step("who only reads sees no mail", self.masked)
+        self.step("statements carry their tag", self.tagged)
+        self.step("cost can be asked", lambda: self.rows_of(cost.query([self.settings.snowflake.warehouse]), [1, 1]))
+        for sql, expected in ARITHMETIC.items():
+            self.step(
+                f"{sql} is {expected}",
+                lambda sql=sql, expected=expected: str(self.rows(sql)[0][0]).startswith(expected),
+            )  # type: ignore[misc]
+
+    def end(self) -> None:
+        for statement in objects.teardown(self.settings):
+            self.step(f"gone: {statement.kind} {statement.name}", lambda sql=statement.sql: self.execute(sql))  # type: ignore[misc]
+
+    def execute(self, sql: str) -> None:
+        warehouse = self.admin if sql.startswith(("create database", "create transient database", "drop")) else None
+        with (warehouse or self.platform.warehouse).writing("check") as session:
+            session.execute(sql)
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        return self.rows_of(sql, [])
+
+    def rows_of(self, sql: str, bound: list[object]) -> list[tuple[object, ...]]:
+        with self.platform.warehouse.reading() as session:
+            return session.rows(sql, bound)
+
+    def put(self) -> None:
+        for name, body in {"a.csv": FIRST, "quoted.csv": QUOTED}.items():
+            self.platform.put(name, body)
+
+    def same_by(self, way: str) -> bool:
+        """The same objects again, into the same table, which is put back as it was."""
+        read = "select * exclude (_loaded_at, _batch) from staging.customers"
+        before = digest(self.rows(read))
+        self.execute("create or replace transient table staging.customers_kept clone staging.customers")
+        self.execute("create or replace table staging.ledger_kept clone staging.object_ledger")
+        self.execute("delete from staging.customers")
+        self.execute("delete from staging.object_ledger")
+        feed, until, loaded = self.platform.feeds["customers"], time.monotonic() + 600, 0
+        while loaded < 2 and time.monotonic() < until:
+            loaded += staging.load_new(
+                feed, self.bucket, self.platform.warehouse, self.settings.spool,
+                objects=500, size=1 << 30, fetching=Fetching(way, self.settings.prefix, 300.0),
+            ).objects  # fmt: skip
+            time.sleep(0 if loaded == 2 else 10)
+        after = digest(self.rows(read))
+        self.execute("create or replace transient table staging.customers clone staging.customers_kept")
+        self.execute("create or replace table staging.object_ledger clone staging.ledger_kept")
+        return before == after
+
+    def late(self) -> bool:
+        self.platform.put("b.csv", LATER)
+        self.platform.sync()
+        return self.rows("select count(*) from core.customer_history") == [(4,)]
+
+    def as_on_duckdb(self) -> bool:
+        home = self.settings.home.with_name("duckdb")
+        other = Platform(replace(self.settings, warehouse="duckdb", home=home), self.bucket)
+        other.sync()
+        return other.digest() == self.platform.digest()
+
+    def masked(self) -> bool:
+        reader = replace(self.settings.snowflake, role=objects.roles(self.settings)["read"])
+        self.execute(f"grant role {reader.role} to user {objects.user(reader.user)}")
+        with SnowflakeWarehouse(reader).reading() as session:
+            return session.rows("select distinct email from core.customer_history where email is not null") == [
+                ("***",)
+            ]
+
+    def tagged(self) -> bool:
+        found = self.rows(
+            "select count(*) from table(information_schema.query_history_by_session()) "
+            "where try_parse_json(query_tag):app = 'c360'"
+        )
+        return found != [(0,)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.snowflake_check", description=__doc__)
+    parser.add_argument("--role-arn", default="", help="the AWS role that may read the bucket")
+    parser.add_argument("--keep", action="store_true", help="leave what was made")
+    options = parser.parse_args()
+    settings = Settings.load()
+    if settings.warehouse != "snowflake":
+        print("C360_WAREHOUSE is duckdb: there is nothing to check", file=sys.stderr)
+        return 64
+    with tempfile.TemporaryDirectory(prefix="c360-check-") as folder:
+        check = Check(settings, options.role_arn, Path(folder))
+        try:
+            check.run()
+        finally:
+            if not options.keep:
+                check.end()
+    print(f"{len(check.failed)} did not hold")
+    return 1 if check.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
