@@ -83,9 +83,11 @@ def _snowflake_arguments(snowflake: argparse.ArgumentParser) -> None:
     bootstrap.add_argument(
         "--idle", type=int, default=60, metavar="SECONDS", help="until a warehouse is suspended (60)"
     )
+    bootstrap.add_argument("--no-masking", action="store_true", help="on an edition that has none")
     text = "Take all of it away, the data too."
     teardown = actions.add_parser("teardown", help=text, description=text)
     teardown.add_argument("--yes", action="store_true", help="that is what is wanted")
+    teardown.add_argument("--warehouses", action="store_true", help="the warehouses as well")
     for action in (bootstrap, teardown):
         action.add_argument("--print", action="store_true", help="only print the statements")
     text = "Credits per asset and warehouse, the dearest first."

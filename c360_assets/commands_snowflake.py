@@ -23,16 +23,24 @@ def snowflake(options: argparse.Namespace, settings: Settings) -> int:
     feeds = load_feeds([settings.dbt_project / "models" / "staging"])
     declared = list(entities.declared(settings.dbt_project).values())
     if options.action == "bootstrap":
-        wanted = Wanted(options.role_arn, options.topic_arn, options.credits, options.size.upper(), options.idle)
+        wanted = Wanted(
+            role_arn=options.role_arn,
+            topic_arn=options.topic_arn,
+            credits=options.credits,
+            size=options.size.upper(),
+            idle_seconds=options.idle,
+            masking=not options.no_masking,
+        )
         statements = objects.bootstrap(settings, wanted, feeds, declared)
     else:
-        statements = objects.teardown(settings)
+        statements = objects.teardown(settings, warehouses_too=options.warehouses)
     if options.print:
         for statement in statements:
             print(f"{statement.sql};")
         return DONE
     if options.action == "teardown" and not options.yes:
-        say(f"c360 snowflake teardown: this drops database {settings.snowflake.database} with all its data; say --yes")
+        named = ", ".join(f"{s.kind} {s.name}" for s in statements)
+        say(f"c360 snowflake teardown: this drops, with all data, {named}; say --yes")
         return USAGE
     return _run(statements, settings)
 

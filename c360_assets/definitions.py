@@ -11,12 +11,11 @@ from typing import Any
 
 import dagster as dg
 
-from c360_assets import alerts, automation, checks, entities, landing, local, predictions, report, staging, transform
+from c360_assets import alerts, automation, checks, landing, local, predictions, report, staging, transform
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import SENSOR_WAIT, Bucket
 from c360_assets.pending import pending_feeds
 from c360_assets.settings import Settings
-from c360_assets.snowflake import objects
 from c360_assets.snowflake.arrivals import fetching_of
 from c360_assets.warehouse import Warehouse, open_warehouse
 
@@ -44,7 +43,6 @@ def build_defs(
         settings.dbt_project, manifest, feeds, lineage, warehouse,
         prepare=lambda session: staging.prepare_tables(session, list(feeds.values())),
         held_up=lambda session, names: checks.held_up(session, [feeds[name] for name in sorted(names)]),
-        made_anew=lambda session: objects.mask(session, list(entities.declared(settings.dbt_project).values())),
         **policy,
     )  # fmt: skip
     landed = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -180,6 +180,9 @@ class Settings:
         object.__setattr__(self, "home", self.home.expanduser().absolute())
         object.__setattr__(self, "dbt_project", self.dbt_project.expanduser().absolute())
         object.__setattr__(self, "prefix", self.prefix.strip("/"))
+        if self.snowflake.private_key_path:
+            path = str(Path(self.snowflake.private_key_path).expanduser().absolute())
+            object.__setattr__(self, "snowflake", replace(self.snowflake, private_key_path=path))
         return self
 
 

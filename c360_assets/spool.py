@@ -109,10 +109,15 @@ def _fetch(bucket: Bucket, listed: Listed) -> _Fetched:
     return _Fetched("loaded", body, _file_time(answer.get("Metadata", {}).get("mtime"), listed.last_modified))
 
 
-def stated_file_time(bucket: Bucket, listed: Listed) -> datetime:
-    """The file's own time, of an object that nobody fetches."""
-    told = bucket.client.head_object(Bucket=bucket.name, Key=listed.key).get("Metadata", {})
-    return _file_time(told.get("mtime"), listed.last_modified)
+def stated_file_time(bucket: Bucket, listed: Listed) -> datetime | None:
+    """The file's own time, of an object that nobody fetches; None where it is another by now, or gone."""
+    try:
+        told = bucket.client.head_object(Bucket=bucket.name, Key=listed.key, IfMatch=f'"{listed.etag}"')
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("404", "412", "NoSuchKey", "NotFound", "PreconditionFailed"):
+            return None
+        raise
+    return _file_time(told.get("Metadata", {}).get("mtime"), listed.last_modified)
 
 
 def _file_time(stated: str | None, last_modified: datetime) -> datetime:

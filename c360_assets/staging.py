@@ -74,6 +74,7 @@ class Loaded:
     objects: int = 0
     rows: int = 0
     refused: int = 0
+    awaited: int = 0
     by_status: dict[str, int] = field(default_factory=dict)
     drift: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
@@ -163,19 +164,27 @@ def load_new(
             loading = open_to_load() if fetching else None
             arrived = fetching.fetch(loading, feed, plan, now) if fetching and loading else nothing_arrived(feed, plan)
             outcomes = list(read_all(feed, arrived.left, bucket, spooled))
+            outcomes += [_outcome(feed, plain, bucket) for plain in arrived.plain]
             for listed in [*arrived.awaited, *(o.listed for o in outcomes if o.status in (MOVED, GONE))]:
                 del waiting[listed.key]
+            total.awaited += len(arrived.awaited)
             outcomes = [o for o in outcomes if o.status != MOVED]
-            outcomes += [_outcome(feed, plain, bucket) for plain in arrived.plain]
             if outcomes and _write(feed, outcomes, spooled, loading or open_to_load(), arrived, batch, now):
                 loaded = _summary(outcomes, spooled)
                 total.add(loaded)
                 say(f"{feed.name}: {loaded.objects} objects, {loaded.rows} rows, {loaded.refused} refused")
+    if total.awaited:
+        say(f"{feed.name}: {total.awaited} objects are awaited from the pipe")
     return total
 
 
 def _outcome(feed: Feed, plain: Plain, bucket: Bucket) -> Outcome:
-    file_time = stated_file_time(bucket, plain.listed) if feed.event_time.file_time else plain.listed.last_modified
+    """Of an object that arrived; like one that is fetched, it may have become another meanwhile."""
+    file_time: datetime | None = plain.listed.last_modified
+    if feed.event_time.file_time and feed.event_time.column not in plain.present:
+        file_time = stated_file_time(bucket, plain.listed)
+    if file_time is None:
+        return Outcome(plain.listed, MOVED)
     event_time = feed.event_time.of_object(plain.listed.key, plain.present, file_time)
     return Outcome(plain.listed, "loaded", event_time, plain.rows)
 
@@ -198,8 +207,9 @@ def _write(
         supersede(session, feed, outcomes, now)
         if source is not None:
             session.load(f"staging.{feed.name}", spooled.names, source)
-        arrived.take(session, batch, now)
+        arrived.take(session, batch, now, {o.listed.key for o in outcomes})
         write_registers(session, feed, outcomes, batch, now)
+        arrived.forget(session)
     return True
 
 
@@ -327,6 +337,7 @@ def staging_asset(
                 "objects": loaded.objects,
                 "rows loaded": loaded.rows,
                 "records refused": loaded.refused,
+                "objects awaited from a pipe": loaded.awaited,
                 "objects by status": loaded.by_status,
                 "unknown columns": sorted(loaded.drift),
                 "optional columns absent": sorted(loaded.missing),

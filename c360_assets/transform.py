@@ -124,14 +124,13 @@ def transform_assets(
     *,
     prepare: Callable[[Session], None],
     held_up: Callable[[Session, Collection[str]], list[str]],
-    made_anew: Callable[[Session], None] = lambda session: None,
     retry_policy: dg.RetryPolicy,
     pool: str,
 ) -> dg.AssetsDefinition:
     """All models and tests as one subsettable `dbt build`. `prepare` makes the tables that the models read.
 
     `held_up` says what of the named feeds must not be built: a model takes all that is staged of every feed behind it,
-    also where this run has loaded another one, or none. `made_anew` is called where tables were.
+    also where this run has loaded another one, or none.
     """
     dbt = InstalledDbt(
         project_dir=str(project),
@@ -189,8 +188,6 @@ def transform_assets(
         with warehouse.reading() as session:
             yield from (_described(event, session, read) for event in events)
         with warehouse.writing("noting what is built") as session:
-            if rebuild or missing:
-                made_anew(session)
             if failure is not None:
                 pending.forget_built(session, lineage.feeds_behind(selected))
                 raise dg.Failure(description=str(failure), allow_retries=may_pass(failure)) from failure

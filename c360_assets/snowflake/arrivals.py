@@ -6,13 +6,16 @@ through our reader. So what is staged is the same whichever way it came, and wha
 how long, does not matter.
 
 Plain is an object of CSV whose header names columns that are declared, once each, with the required ones among them,
-whose lines have as many fields, none of them blank, none the header again, and that holds no quote and no carriage
-return; or an object of JSON with one document a line.
+whose lines have as many fields, none of them blank, none like the header again, and that holds no quote and no carriage
+return. What is JSON goes through our reader: Snowflake takes documents that no standard knows.
+
+COPY brings an object whole or not at all. A pipe may bring it in parts, in several transactions, and twice: it is whole
+when its lines have as many bytes as the object, so that one that is zipped is never known to be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -28,14 +31,14 @@ FILES_AT_ONCE = 1000
 
 
 def takes(feed: Feed) -> bool:
-    """May objects of the feed be plain?"""
-    return ("json" if feed.payload else "csv") in feed.formats
+    """May objects of the feed be plain? Its delimiter stands in statements in which a ? or % is a place."""
+    return "csv" in feed.formats and not feed.payload and feed.delimiter not in "?%"
 
 
 def _may_be_plain(feed: Feed, listed: Listed) -> bool:
     """By its name; an empty object brings no lines."""
     format = format_of(listed.key) or (feed.formats[0] if len(feed.formats) == 1 else None)
-    return format == ("json" if feed.payload else "csv") and listed.size > 0
+    return format == "csv" and listed.size > 0 and not set("?%") & set(listed.key)
 
 
 def table_of(feed: Feed) -> str:
@@ -105,6 +108,8 @@ class Fetching:
     def fetch(self, session: Session, feed: Feed, plan: Sequence[Listed], now: datetime) -> Arrived:
         """What of the plan is there and plain, what is awaited yet, and what is left to our reader."""
         asked = [listed for listed in plan if takes(feed) and _may_be_plain(feed, listed)]
+        if self._way == "pipe":
+            asked = [listed for listed in asked if not listed.key.lower().endswith(".gz")]
         if not asked:
             return nothing_arrived(feed, plan)
         table = table_of(feed)
@@ -120,24 +125,34 @@ class Fetching:
         else:
             session.execute(make_table(feed, table))
         found = self._found(session, feed, table, asked)
-        young = [listed for listed in asked if now - listed.last_modified < self._patience]
-        awaited = [listed for listed in young if self._way == "pipe" and listed.key not in found]
-        plain = [Plain(listed, *told) for listed in plan if (told := found.get(listed.key))]
+        plain = [Plain(listed, *told) for listed in asked if (told := found.get(listed.key))]
+        # Not there at all, or not all of it; another version, or one that is not plain, is no use to wait for.
+        awaited = [
+            listed
+            for listed in asked
+            if self._way == "pipe" and listed.key not in found and now - listed.last_modified < self._patience
+        ]
         done = {p.listed.key for p in plain} | {listed.key for listed in awaited}
         return Arrived(feed, table, self._prefix, plain, awaited, [o for o in plan if o.key not in done])
 
     def _found(
-        self, session: Session, feed: Feed, table: str, plan: Sequence[Listed]
+        self, session: Session, feed: Feed, table: str, asked: Sequence[Listed]
     ) -> dict[str, tuple[int, frozenset[str]] | None]:
-        """{key that arrived: records and columns, or None where it is another version, or not plain}."""
-        etags = {listed.key: listed.etag for listed in plan}
+        """{key that arrived whole: records and columns, or None where it is another version, or not plain}."""
+        objects = {listed.key: listed for listed in asked}
         found: dict[str, tuple[int, frozenset[str]] | None] = {}
-        keys = sorted(etags)
+        keys = sorted(objects)
         for start in range(0, len(keys), FILES_AT_ONCE):
             some = keys[start : start + FILES_AT_ONCE]
-            for key, etag, is_plain, rows, header in session.rows(_judged(feed, table, self._prefix, len(some)), some):
-                present = _present(feed, header)
-                found[key] = (int(rows), present) if etag == etags[key] and is_plain and present else None
+            for key, etag, lines, size, is_plain, header in session.rows(
+                _judged(feed, table, self._prefix, len(some)), some
+            ):
+                listed, present = objects[key], _present(feed, header)
+                if etag != listed.etag:
+                    found[key] = None
+                elif self._way == "copy" or size - listed.size in (0, 1):
+                    # The last line may have no end.
+                    found[key] = (int(lines) - 1, present) if is_plain and present else None
         return found
 
 
@@ -161,16 +176,21 @@ class Arrived:
     awaited: list[Listed]
     left: list[Listed]
 
-    def take(self, session: Session, batch: str, now: datetime) -> None:
-        """The plain objects' rows into staging; the lines of all that is loaded now, by whomever, go. In the ledger's
-        transaction."""
-        if not self.table:
-            return
-        for start in range(0, len(self.plain), FILES_AT_ONCE):
-            keys = [p.listed.key for p in self.plain[start : start + FILES_AT_ONCE]]
-            session.execute(_taken(self.feed, self.table, self.prefix, len(keys)), [now, batch, *keys])
-        for listed in [*(p.listed for p in self.plain), *self.left]:
-            session.execute(f"delete from {self.table} where {_key(self.prefix)} = ?", [listed.key])
+    def take(self, session: Session, batch: str, now: datetime, keys: Collection[str]) -> None:
+        """Rows of the plain objects that are still what they were, by their keys, in the ledger's transaction."""
+        named = [f"{p.listed.key} {p.listed.etag}" for p in self.plain if p.listed.key in keys]
+        for start in range(0, len(named), FILES_AT_ONCE):
+            some = named[start : start + FILES_AT_ONCE]
+            session.execute(_taken(self.feed, self.table, self.prefix, len(some)), [now, batch, *some])
+
+    def forget(self, session: Session) -> None:
+        """Lines of what the ledger has, by whomever it was loaded, are not kept."""
+        if self.table == table_of(self.feed):
+            session.execute(
+                f"delete from {self.table} where {_key(self.prefix)} in "
+                "(select key from staging.object_ledger where feed = ?)",
+                [self.feed.name],
+            )
 
 
 def nothing_arrived(feed: Feed, plan: Sequence[Listed]) -> Arrived:
@@ -180,8 +200,6 @@ def nothing_arrived(feed: Feed, plan: Sequence[Listed]) -> Arrived:
 
 def _present(feed: Feed, header: str | None) -> frozenset[str]:
     """The columns that a plain object has; none where its header is not plain."""
-    if feed.payload:
-        return frozenset(feed.columns)
     names = (header or "").split(feed.delimiter)
     present = frozenset(name.lower() for name in names)
     is_plain = (
@@ -199,49 +217,50 @@ def _key(prefix: str) -> str:
     return f"case when left(file, {len(prefix)}) = {literal} then file else {literal} || file end"
 
 
-def _numbered(feed: Feed, table: str, prefix: str, count: int) -> str:
-    """Lines of the objects whose keys are bound. Of CSV number 0 is the header; of JSON blank lines are left out."""
-    order = "partition by file order by file_row"
-    number = f"row_number() over ({order}){'' if feed.payload else ' - 1'}"
-    named = f"select {_key(prefix)} as key, replace(content_key, '\"', '') as etag, file, file_row, line from {table}"
+def _numbered(table: str, prefix: str, bound: str) -> str:
+    """Lines of the objects for which `bound` holds, once each. Number 0 is the header."""
+    order = "partition by file, etag order by file_row"
+    # A line that is delivered twice is one line.
+    etag = "replace(content_key, '\"', '')"
+    named = f"select distinct {_key(prefix)} as key, {etag} as etag, file, file_row, line from {table}"
     return (
-        f"select key, etag, line, {number} as row_number, first_value(line) over ({order}) as header "
-        f"from ({named}) where key in ({', '.join('?' * count)})" + (" and trim(line) <> ''" if feed.payload else "")
+        f"select key, etag, line, row_number() over ({order}) - 1 as row_number, "
+        f"first_value(line) over ({order}) as header from ({named}) where {bound}"
     )
 
 
 def _judged(feed: Feed, table: str, prefix: str, count: int) -> str:
-    """Per object: key, etag, is it plain, records, header."""
-    if feed.payload:
-        sound = (
-            "left(line, 1) = '{' and right(line, 1) = '}' and position(chr(13) in line) = 0 "
-            "and coalesce(left(to_json(try_parse_json(line)), 1), '') = '{'"
-        )
-        rows = "count(*)"
-    else:
-        mark = _text(feed.delimiter)
-        sound = (
-            "coalesce(line, '') <> '' and position('\"' in line) = 0 and position(chr(13) in line) = 0 "
-            f"and length(line) - length(replace(line, {mark}, '')) "
-            f"= length(header) - length(replace(header, {mark}, '')) "
-            "and (row_number = 0 or lower(replace(line, ' ', '')) <> lower(header))"
-        )
-        rows = "count(*) - 1"
+    """Per object whose key is bound: key, etag, lines, their bytes with their ends, is it plain, header."""
+    mark = _text(feed.delimiter)
+    # A name that stands in every header tells one that stands there again, whatever its blanks and capitals.
+    telling = _text(max(feed.required, key=len)) if feed.required else f"lower(split_part(header, {mark}, 1))"
+    sound = (
+        "coalesce(line, '') <> '' and position('\"' in line) = 0 and position(chr(13) in line) = 0 "
+        f"and length(line) - length(replace(line, {mark}, '')) "
+        f"= length(header) - length(replace(header, {mark}, '')) "
+        f"and (row_number = 0 or position({telling} in lower(line)) = 0)"
+    )
     return (
-        f"select key, min(etag), min(case when {sound} then 1 else 0 end) = 1 and min(etag) = max(etag), {rows}, "
-        "min(header) "
-        f"from ({_numbered(feed, table, prefix, count)}) group by key"
+        "select key, case when min(etag) = max(etag) then min(etag) end, count(*), "
+        "sum(length(to_binary(coalesce(line, ''), 'utf-8')) + 1), "
+        f"min(case when {sound} then 1 else 0 end) = 1, min(header) "
+        f"from ({_numbered(table, prefix, f'key in ({_places(count)})')}) group by key"
     )
 
 
 def _taken(feed: Feed, table: str, prefix: str, count: int) -> str:
-    """Bound are the time of loading, the batch and the keys."""
+    """Bound are the time of loading, the batch, and each key with its etag behind a blank."""
     names = [*feed.columns, "_key", "_etag", "_row", "_loaded_at", "_batch"]
-    values = ["line"] if feed.payload else [_field(feed, column) for column in feed.columns]
+    values = [_field(feed, column) for column in feed.columns]
+    bound = f"key || ' ' || etag in ({_places(count)})"
     return (
         f"insert into staging.{feed.name} ({', '.join(names)}) select {', '.join(values)}, key, etag, row_number, "
-        f"cast(? as timestamp), ? from ({_numbered(feed, table, prefix, count)}) where row_number > 0"
+        f"cast(? as timestamp), ? from ({_numbered(table, prefix, bound)}) where row_number > 0"
     )
+
+
+def _places(count: int) -> str:
+    return ", ".join("?" * count)
 
 
 def _field(feed: Feed, column: str) -> str:

@@ -15,14 +15,12 @@ from c360_assets.feeds import Feed
 from c360_assets.settings import Settings
 from c360_assets.snowflake import arrivals
 from c360_assets.snowflake.warehouse import plan_database
-from c360_assets.warehouse import Session
 
 # Schemas of the house; who only reads sees the last of them.
 SCHEMAS = ("staging", "clean", "core", "vault", "gold", "checks", "governance")
 READ = ("core", "vault", "gold")
-# What the platform makes in every schema, itself and by dbt, and what in staging alone.
+# What the platform makes in a schema, itself and by dbt; a stage in staging alone.
 MAKES = ("usage", "create table", "create view", "create function")
-LOADS = ("create stage", "create procedure", "create stream", "create task")
 # What says that there is masking here, and of what.
 PERSONAL = "governance.personal_columns"
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
@@ -48,7 +46,8 @@ class Wanted:
     """What the account is to have beside the database. `credits` a month end all work; sizes are Snowflake's words.
 
     Without `role_arn`, the AWS role that may read the bucket, there is no integration, and no stage and no pipe on it.
-    `topic_arn`: the SNS topic that tells of new objects, where S3 does not tell the pipe's queue itself.
+    `topic_arn`: the SNS topic that tells of new objects, where S3 does not tell the pipe's queue itself. `masking`
+    needs the Enterprise edition.
     """
 
     role_arn: str = ""
@@ -56,6 +55,7 @@ class Wanted:
     credits: int = 100
     size: str = "XSMALL"
     idle_seconds: int = 60
+    masking: bool = True
 
 
 def roles(settings: Settings) -> dict[str, str]:
@@ -83,8 +83,8 @@ def bootstrap(
     return list(_Objects(settings, wanted).all(feeds, entities))
 
 
-def teardown(settings: Settings) -> list[Statement]:
-    """Takes everything away, the data with it."""
+def teardown(settings: Settings, *, warehouses_too: bool = False) -> list[Statement]:
+    """Takes everything away, the data with it. Warehouses only if that is said: they may have been there before."""
     _check(settings, Wanted())
     database = settings.snowflake.database
     gone = [
@@ -92,10 +92,11 @@ def teardown(settings: Settings) -> list[Statement]:
         for name in (database, plan_database(settings.snowflake))
     ]
     gone += [Statement("integration", landing(settings), f"drop integration if exists {landing(settings)}")]
-    gone += [
-        Statement("warehouse", name, f"drop warehouse if exists {name}")
-        for name in sorted(set(warehouses(settings).values()))
-    ]
+    if warehouses_too:
+        gone += [
+            Statement("warehouse", name, f"drop warehouse if exists {name}")
+            for name in sorted(set(warehouses(settings).values()))
+        ]
     gone += [Statement("role", name, f"drop role if exists {name}") for name in roles(settings).values()]
     return [
         *gone,
@@ -123,7 +124,7 @@ def personal_columns(entities: Sequence[Declaration]) -> list[tuple[str, str, st
 
 
 def masking(entities: Sequence[Declaration]) -> list[Statement]:
-    """A tag on every such column. Tables that are not there yet are passed over."""
+    """A tag on every such column. Tables that are not there yet are passed over: who makes them tags them."""
     return [
         Statement(
             "column",
@@ -132,13 +133,6 @@ def masking(entities: Sequence[Declaration]) -> list[Statement]:
         )
         for table, column, what in personal_columns(entities)
     ]
-
-
-def mask(session: Session, entities: Sequence[Declaration]) -> None:
-    """Tags the columns of tables that were made anew, which have lost theirs; where bootstrap has made masking."""
-    if PERSONAL in session.tables():
-        for statement in masking(entities):
-            session.execute(statement.sql)
 
 
 class _Objects:
@@ -155,10 +149,8 @@ class _Objects:
         yield from self._roles()
         if self.wanted.role_arn:
             yield from self._landing(feeds)
-        yield from self._masking(entities)
-        for name in self.roles.values():
-            yield self._grant(f"role {name}", "role sysadmin")
-        yield self._grant(f"role {self.roles['run']}", f"user {user(self.settings.snowflake.user)}")
+        if self.wanted.masking:
+            yield from self._masking(entities)
 
     def _grant(self, what: str, to: str) -> Statement:
         return Statement("grant", f"{what} to {to}", f"grant {what} to {to}")
@@ -176,18 +168,13 @@ class _Objects:
             "resource monitor", credits, f"alter resource monitor {credits} set credit_quota = {self.wanted.credits}"
         )
         for name in sorted(set(warehouses(self.settings).values())):
+            # One that is there is left as it is: others may work with it.
             yield Statement(
                 "warehouse",
                 name,
                 f"create warehouse if not exists {name} with warehouse_size = '{self.wanted.size}' "
-                f"auto_suspend = {self.wanted.idle_seconds} auto_resume = true initially_suspended = true",
-            )
-            yield Statement(
-                "warehouse",
-                name,
-                f"alter warehouse {name} set warehouse_size = '{self.wanted.size}' "
-                f"auto_suspend = {self.wanted.idle_seconds} auto_resume = true resource_monitor = {credits} "
-                "statement_timeout_in_seconds = 3600",
+                f"auto_suspend = {self.wanted.idle_seconds} auto_resume = true initially_suspended = true "
+                f"resource_monitor = {credits} statement_timeout_in_seconds = 3600",
             )
 
     def _places(self) -> Iterator[Statement]:
@@ -210,7 +197,7 @@ class _Objects:
             yield self._grant(f"create schema on database {database}", f"role {run}")
         yield self._grant(f"usage on database {self.plan}", f"role {run}")
         for schema in SCHEMAS:
-            makes = (*MAKES, *LOADS) if schema == "staging" else MAKES
+            makes = (*MAKES, "create stage") if schema == "staging" else MAKES
             yield self._grant(f"{', '.join(makes)} on schema {self.database}.{schema}", f"role {run}")
         for schema in READ:
             place = f"schema {self.database}.{schema}"
@@ -225,7 +212,9 @@ class _Objects:
         # What c360 snowflake cost reads, and no more of the account.
         for view in ("usage_viewer", "governance_viewer"):
             yield self._grant(f"database role snowflake.{view}", f"role {run}")
-        yield self._grant("execute task on account", f"role {run}")
+        for name in self.roles.values():
+            yield self._grant(f"role {name}", "role sysadmin")
+        yield self._grant(f"role {run}", f"user {user(self.settings.snowflake.user)}")
 
     def _landing(self, feeds: Mapping[str, Feed]) -> Iterator[Statement]:
         run, name = self.roles["run"], landing(self.settings)
@@ -257,7 +246,8 @@ class _Objects:
         )
         yield self._grant(f"usage on stage {arrivals.STAGE}", f"role {run}")
         for feed in feeds.values():
-            if arrivals.takes(feed):
+            # Without `pipe` what arrived would be kept, and paid for, and taken by nobody.
+            if self.settings.loading == "pipe" and arrivals.takes(feed):
                 yield Statement("table", arrivals.table_of(feed), arrivals.make_table(feed))
                 yield self._grant(f"select, insert, delete on table {arrivals.table_of(feed)}", f"role {run}")
                 yield Statement("pipe", arrivals.pipe_of(feed), arrivals.pipe(feed, self.wanted.topic_arn))

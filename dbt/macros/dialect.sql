@@ -226,7 +226,7 @@
   {%- do run_query('rollback') -%}
   {#- An emulator, which is what one reaches without TLS, knows of no tags. -#}
   {%- if target.get('protocol', 'https') == 'https' -%}
-    {%- do run_query("alter session set query_tag = " ~ literal(tojson(tag))) -%}
+    {%- do run_query("alter session set query_tag = " ~ literal(tojson(tag)) ~ " timezone = 'UTC' lock_timeout = 600") -%}
   {%- endif -%}
 {% endmacro %}
 {#- dbt's own materializations call these two. -#}
@@ -244,9 +244,24 @@
 {%- endmacro %}
 
 {#-
+  Columns about persons of a table that was made anew, before it has a row: a tag, on which a policy hangs. Where nobody
+  has made `governance` (c360 snowflake bootstrap), there is none.
+-#}
+{% macro mask_personal(relation, entity) %}{{ return(adapter.dispatch('mask_personal', 'c360')(relation, entity)) }}{% endmacro %}
+{% macro duckdb__mask_personal(relation, entity) %}{% endmacro %}
+{% macro snowflake__mask_personal(relation, entity) %}
+  {%- if entity.personal and adapter.get_relation(relation.database, 'governance', 'personal_columns') is not none -%}
+    {%- for column in entity.personal -%}
+      {%- do run_query('alter table ' ~ relation ~ ' modify column ' ~ column ~ " set tag " ~ relation.database
+        ~ ".governance.personal = '" ~ entity.name ~ '.' ~ column ~ "'") -%}
+    {%- endfor -%}
+  {%- endif -%}
+{% endmacro %}
+
+{#-
   Statements with which a transaction begins that takes the batches of `<model>__batches`: none other takes them. On DuckDB there
-  is one writer. On Snowflake the update waits until another run's transaction on this model has ended, and what follows
-  fails if that one took a batch of ours.
+  is one writer. On Snowflake the update waits until another transaction on this schema's models has ended, and what
+  follows fails if that one took a batch of ours.
 -#}
 {% macro claim_batches(relation) %}{{ return(adapter.dispatch('claim_batches', 'c360')(relation)) }}{% endmacro %}
 {% macro duckdb__claim_batches(relation) %}{% do return([]) %}{% endmacro %}

@@ -11,7 +11,7 @@
 {% macro entity(name) %}
   {%- if not execute -%}
     {%- do return({'name': name, 'key': [], 'tracked': [], 'type1': [], 'type1_every_version': false, 'ignored': [],
-      'attributes': [], 'types': {}, 'partial': false}) -%}
+      'attributes': [], 'types': {}, 'partial': false, 'personal': []}) -%}
   {%- endif -%}
   {%- set there = [] -%}
   {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.config.meta.get('entity') -%}
@@ -33,6 +33,7 @@
     'name': declared.name, 'key': declared.key, 'tracked': tracked, 'type1': type1,
     'type1_every_version': declared.get('type1_every_version', false),
     'ignored': declared.get('ignored', []), 'attributes': (tracked + type1) | sort, 'types': types,
+    'personal': declared.get('personal', []),
     'partial': true in partial,
   }) -%}
 {% endmacro %}

@@ -11,7 +11,7 @@
   changed is the rows that carry its batches, old values and new ones alike, and what is made of the records is refreshed for
   these alone (materialization `by_change`). A copy of equal content changes nothing.
 
-  Config `keep_together`: columns by whose values most of its readers take rows, if not the key: see new_table.
+  Config `keep_together`: columns by whose values most of its readers take rows: see new_table.
 
   Companion `<entity>_replaced`: one row per content that another object's replaced, as it stood.
 -#}
@@ -52,7 +52,7 @@
     {%- if existing is not none %}{% do adapter.drop_relation(existing) %}{% endif -%}
   {%- endfor -%}
   {%- call statement('make_log', auto_begin=False) %}
-    {{ new_table(log, config.get('keep_together', entity.key)) }} as
+    {{ new_table(log, config.get('keep_together')) }} as
     select {{ latest_columns(entity) | join(', ') }}, _batch, _batch as _ended_batch
     from ({{ stream }}) as stream
     where false

@@ -88,7 +88,7 @@
     {%- if existing is not none %}{% do adapter.drop_relation(existing) %}{% endif -%}
   {%- endfor -%}
   {%- call statement('make_log', auto_begin=False) %}
-    {{ new_table(log, entity.key) }} as
+    {{ new_table(log) }} as
     select
       {%- for column in scd2_log_columns(entity) %}
       {% if column == 'state' %}cast(content as varchar) as state
@@ -104,9 +104,11 @@
     where false
   {% endcall -%}
   {%- call statement('make_current', auto_begin=False) %}
-    {{ new_table(current, entity.key) }} as
+    {{ new_table(current) }} as
     select {{ (entity.key + entity.attributes) | join(', ') }}, version_from as valid_from from {{ log }} where false
   {% endcall -%}
+  {%- do mask_personal(log, entity) -%}
+  {%- do mask_personal(current, entity) -%}
   {%- call statement('make_ties', auto_begin=False) %}
     {{ new_table(ties) }} as
     select {{ entity.key | join(', ') }}, event_time, content as winner, content as losers, change_type as rule

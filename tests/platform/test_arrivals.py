@@ -47,6 +47,7 @@ ALSO_PLAIN = {
     "only_a_header": HEADER,
     "another_order": b"OP,city,customer_id,updated_at\nI,Rome,9,2024-01-05\n",
     "windows": PLAIN.replace(b"\n", b"\r\n"),
+    "a_name_among_values": HEADER + b"4,op,city,2024-01-05,I\n",
     "zipped": gzip.compress(PLAIN),
 }
 
@@ -130,7 +131,7 @@ def test_plain_objects_are_taken_as_they_arrived_and_are_staged_as_if_read(
     monkeypatch.setattr(staging, "read_all", watched)
     loaded = fetched(platform, "copy")
     assert read == []
-    assert (loaded.objects, loaded.rows) == (6, 3 * 4 + 1)
+    assert (loaded.objects, loaded.rows) == (7, 3 * 4 + 2)
     assert staged(platform) == read_by_us(platform, settings)
     assert fetched(platform, "copy").objects == 0
 
@@ -165,6 +166,10 @@ def test_what_a_pipe_brought_is_taken_once_and_what_it_did_not_bring_is_awaited_
         snowflake.bring(session, feed, table, [late])
     assert fetched(platform, "pipe").objects == 0
     assert staged(platform) == read_by_us(platform, settings)
+    # With the next load they are gone.
+    platform.put("c.csv", ALSO_PLAIN["only_a_header"])
+    assert fetched(platform, "pipe", patience=0.0).objects == 1
+    assert platform.rows(f"select count(*) from {table}") == [(0,)]
 
 
 def test_a_version_that_a_pipe_brought_before_is_not_taken_for_the_one_that_is_there(
@@ -182,20 +187,35 @@ def test_a_version_that_a_pipe_brought_before_is_not_taken_for_the_one_that_is_t
     assert platform.rows("select count(*) from staging.arrived_customers") == [(0,)]
 
 
-def test_documents_one_a_line_are_taken_and_any_other_way_of_writing_them_is_read(
+def test_what_a_pipe_brought_in_part_is_awaited_and_what_it_brought_twice_counts_once(
     on_snowflake: Settings, settings: Settings, bucket: Bucket, snowflake: Snowflake
 ) -> None:
+    """Snowpipe may load an object in several transactions."""
     platform = Platform(on_snowflake, bucket)
-    one, other = (json.dumps(receipt(f"t{n}", item(f"p{n}", n))) for n in (1, 2))
-    bodies = {
-        "lines": f"{one}\n{other}\n",
-        "blank": f"{one}\n\n{other}",
-        "side_by_side": f"{one}{other}",
-        "over_lines": one.replace(",", ",\n"),
-        "broken": f"{one}\n{other[:-2]}\n",
-        "array": f"[{one},{other}]",
-    }
-    for name, body in bodies.items():
-        platform.put(f"{name}.json", body.encode(), feed="pos")
-    fetched(platform, "copy", "pos")
+    feed, table = platform.feeds["customers"], "staging.arrived_customers"
+    key = platform.put("a.csv", PLAIN)
+    zipped = platform.put("b.csv.gz", gzip.compress(PLAIN))
+    assert fetched(platform, "pipe").objects == 1, "of what is zipped nobody could tell whether it is whole: it is read"
+    assert zipped not in snowflake.copied
+    with platform.warehouse.writing("test") as session:
+        snowflake.bring(session, feed, table, [key])
+        session.execute(f"create table staging.rest as select * from {table} where file_row > 2")
+        session.execute(f"delete from {table} where file_row > 2")
+    loaded = fetched(platform, "pipe")
+    assert (loaded.objects, loaded.awaited) == (0, 1)
+    with platform.warehouse.writing("test") as session:
+        session.execute(f"insert into {table} select * from staging.rest union all select * from staging.rest")
+    assert fetched(platform, "pipe").rows == 3
+    assert staged(platform) == read_by_us(platform, settings)
+    assert platform.rows(f"select count(*) from {table}") == [(0,)]
+
+
+def test_json_goes_through_our_reader(
+    on_snowflake: Settings, settings: Settings, bucket: Bucket, snowflake: Snowflake
+) -> None:
+    """Snowflake parses what no standard knows, such as a comma before a closing bracket."""
+    platform = Platform(on_snowflake, bucket)
+    platform.put("a.json", json.dumps(receipt("t1", item())).encode(), feed="pos")
+    assert fetched(platform, "copy", "pos").objects == 1
+    assert snowflake.copied == []
     assert staged(platform, "pos") == read_by_us(platform, settings, "pos")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ FEEDS = load_feeds([PROJECT / "dbt" / "models" / "staging"])
 ENTITIES = list(entities.declared(PROJECT / "dbt").values())
 ACCOUNT = {
     "C360_WAREHOUSE": "snowflake",
+    "C360_LOADING": "pipe",
     "SNOWFLAKE_ACCOUNT": "a",
     "SNOWFLAKE_USER": "me@example.com",
     "SNOWFLAKE_PASSWORD": "hush",
@@ -38,8 +40,6 @@ GRAMMAR = [
     rf"create resource monitor if not exists {NAME} with credit_quota = \d+ frequency = (monthly|daily|weekly|yearly|never) "
     r"start_timestamp = immediately triggers( on \d+ percent do (suspend|suspend_immediate|notify))+",
     rf"alter resource monitor {NAME} set credit_quota = \d+",
-    rf"alter warehouse {NAME} set( (warehouse_size = {TEXT}|auto_suspend = \d+|auto_resume = (true|false)"
-    rf"|resource_monitor = {NAME}|statement_timeout_in_seconds = \d+))+",
     rf"create role if not exists {NAME}",
     rf"grant role {NAME} to (role|user) {NAME}",
     rf"grant database role {NAME} to role {NAME}",
@@ -56,7 +56,10 @@ GRAMMAR = [
 ]
 # Options that Snowflake's reference has, per kind of object that the parser knows.
 OPTIONS = {
-    "WAREHOUSE": {"warehouse_size", "auto_suspend", "auto_resume", "initially_suspended"},
+    "WAREHOUSE": {
+        "warehouse_size", "auto_suspend", "auto_resume", "initially_suspended", "resource_monitor",
+        "statement_timeout_in_seconds",
+    },
     "STORAGE INTEGRATION": {
         "type", "storage_provider", "enabled", "storage_aws_role_arn", "storage_allowed_locations",
     },
@@ -108,7 +111,6 @@ def test_every_statement_parses_or_is_of_the_documented_grammar(
 def test_the_grammar_refuses_what_is_none() -> None:
     for wrong in (
         "create pipe if not exists a.b auto_load = true as copy into c",
-        "alter warehouse w set auto_suspend = soon",
         "alter tag a.b set masking policy c forced",
         "grant monitor on pipes p to role r",
     ):
@@ -141,7 +143,7 @@ def test_who_only_reads_sees_what_is_made_and_nothing_that_came(statements: list
 
 def test_who_runs_the_platform_owns_nothing_of_the_account(statements: list[Statement]) -> None:
     granted = [s.sql for s in statements if s.kind == "grant" and s.sql.endswith("to role SHOP_RUN")]
-    assert [sql for sql in granted if " on account " in sql] == ["grant execute task on account to role SHOP_RUN"]
+    assert [sql for sql in granted if " on account " in sql] == []
     assert not [sql for sql in granted if "ownership" in sql or "manage grants" in sql or "create database" in sql]
     assert {
         "grant usage on warehouse work to role SHOP_RUN",
@@ -171,28 +173,23 @@ def test_no_table_of_gold_repeats_a_column_that_is_masked_in_core() -> None:
             assert not [column for column in personal if re.search(rf"\b{column}\b", text)], path.name
 
 
-def test_tables_that_were_made_anew_are_masked_again_where_there_is_masking() -> None:
-    class Recording:
-        def __init__(self, there: bool) -> None:
-            self.there, self.run = there, list[str]()
-
-        def tables(self) -> set[str]:
-            return {objects.PERSONAL} if self.there else set()
-
-        def execute(self, sql: str, parameters: object = ()) -> None:
-            self.run.append(sql)
-
-    with_masking, without = Recording(True), Recording(False)
-    objects.mask(with_masking, ENTITIES)  # type: ignore[arg-type]
-    objects.mask(without, ENTITIES)  # type: ignore[arg-type]
-    assert with_masking.run == [s.sql for s in objects.masking(ENTITIES)]
-    assert without.run == []
-
-
 def test_without_a_role_for_the_bucket_there_is_no_stage_and_no_pipe(settings: Settings) -> None:
     kinds = {s.kind for s in objects.bootstrap(settings, Wanted(), FEEDS, ENTITIES)}
     assert kinds.isdisjoint({"integration", "stage", "pipe"})
     assert {"database", "warehouse", "role", "masking policy"} <= kinds
+
+
+def test_pipes_are_made_where_they_are_asked_for_and_masking_where_there_is_any(settings: Settings) -> None:
+    read = Settings.load({**ACCOUNT, "C360_LOADING": "copy"})
+    assert "pipe" not in {s.kind for s in objects.bootstrap(read, LANDING, FEEDS, ENTITIES)}
+    plain = objects.bootstrap(settings, replace(LANDING, masking=False), FEEDS, ENTITIES)
+    assert {"tag", "masking policy", "column"}.isdisjoint({s.kind for s in plain})
+
+
+def test_who_runs_it_has_the_role_whatever_fails_later(statements: list[Statement]) -> None:
+    order = [s.sql for s in statements]
+    granted = order.index('grant role SHOP_RUN to user "me@example.com"')
+    assert granted < min(n for n, s in enumerate(statements) if s.kind in ("integration", "tag", "masking policy"))
 
 
 def test_what_is_made_is_taken_away(settings: Settings, statements: list[Statement]) -> None:
@@ -202,7 +199,8 @@ def test_what_is_made_is_taken_away(settings: Settings, statements: list[Stateme
         for s in statements
         if s.sql.startswith("create") and s.kind in ("warehouse", "role", "integration", "resource monitor", "database")
     }
-    assert made == {(s.kind, s.name) for s in objects.teardown(settings)}
+    assert made == {(s.kind, s.name) for s in objects.teardown(settings, warehouses_too=True)}
+    assert "warehouse" not in {s.kind for s in objects.teardown(settings)}, "one may have been there before"
 
 
 @pytest.mark.parametrize(
@@ -236,5 +234,6 @@ def test_statements_are_printed_for_whoever_may_run_them(
     assert main(["snowflake", "teardown"]) == 64
     assert "say --yes" in capsys.readouterr().err
     monkeypatch.setenv("C360_WAREHOUSE", "duckdb")
+    monkeypatch.delenv("C360_LOADING")
     assert main(["snowflake", "cost"]) == 64
     assert "C360_WAREHOUSE is duckdb" in capsys.readouterr().err
