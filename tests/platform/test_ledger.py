@@ -477,7 +477,7 @@ LOAD_AND_MEASURE = """
     s3 = boto3.client(
         "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t"
     )
-    settings = settings_at(Path(home))
+    settings = Settings.load({"C360_HOME": home})
     feed = load_feeds([PROJECT / "dbt" / "models" / "staging"])["customers"]
     loaded = staging.load_new(
         feed, landing.Bucket(s3, bucket, "stream_data"), open_warehouse(settings), settings.spool,
