@@ -194,9 +194,8 @@ def test_what_a_pipe_brought_in_part_is_awaited_and_what_it_brought_twice_counts
     platform = Platform(on_snowflake, bucket)
     feed, table = platform.feeds["customers"], "staging.arrived_customers"
     key = platform.put("a.csv", PLAIN)
-    zipped = platform.put("b.csv.gz", gzip.compress(PLAIN))
+    platform.put("b.csv.gz", gzip.compress(PLAIN))
     assert fetched(platform, "pipe").objects == 1, "of what is zipped nobody could tell whether it is whole: it is read"
-    assert zipped not in snowflake.copied
     with platform.warehouse.writing("test") as session:
         snowflake.bring(session, feed, table, [key])
         session.execute(f"create table staging.rest as select * from {table} where file_row > 2")
