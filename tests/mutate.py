@@ -2,7 +2,7 @@
 
     python -m tests.mutate [--only TEXT]
 
-`greatest` and `least` are Snowflake's, which do not pass over nulls.
+`greatest` and `least` are Snowflake's, which do not pass over nulls, and many keys share a hash.
 
 A mutant is a rule as it stands in a file of dbt/macros and what it becomes. Prints who was caught by what, and ends with 1
 if one survives, if a rule does not stand there any more, or if the engine as it is fails.
@@ -16,7 +16,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.engine.mixed import EVERY, Mixed, as_on_snowflake, keys_of, mixed_project, random_objects
+from tests.engine.mixed import (
+    EVERY,
+    Mixed,
+    as_on_snowflake,
+    keys_of,
+    mixed_project,
+    random_objects,
+    with_colliding_hashes,
+)
 from tests.engine.streams import assert_equals_truth
 from tests.parts import BuildFailed, forget_manifest
 from tests.prove import NO_S3, Platform, Settings, mixed_round, random
@@ -48,6 +56,7 @@ MUTANTS = [
     Mutant("the earliest change of a key bounds what is read", FOLD, "min(event_time) as since", "max(event_time) as since"),
     Mutant("a row that ends at the earliest change is read", DIALECT, "where log.next_at is null or log.next_at >= touched.since\n    ) as reached", "where log.next_at is null or log.next_at > touched.since\n    ) as reached"),
     Mutant("open rows are read", DIALECT, "where log.next_at is null or log.next_at >= touched.since\n    ) as reached", "where log.next_at >= touched.since\n    ) as reached"),
+    Mutant("a row of another key with the same hash is none of its", FOLD, "__stored where is_of_key)", "__stored)"),
     Mutant("each run says which keys it touched", WRITE, "__batches) as newest',", "__batches) as newest limit 40',"),
     Mutant("a later copy may raise the position", FOLD, "else greatest(stored_position, incoming_position)", "else stored_position"),
     Mutant("positions of copies that went do not stay", FOLD, "when not is_stored or is_merged_anew or stored_position is null then incoming_position", "when not is_stored or stored_position is null then incoming_position"),
@@ -81,10 +90,10 @@ MUTANTS = [
     Mutant("events that went leave the log", WRITE, "where incoming._id is null\n  ) as w", "where false\n  ) as w"),
     Mutant("marks that changed are written", WRITE, "where folded.is_stored and (", "where false and ("),
     Mutant("stored events are not added again", WRITE, "on incoming._id = folded._id\n    where not folded.is_stored\n", "on incoming._id = folded._id\n    where true\n"),
-    Mutant("a key without an open version leaves current", WRITE, "left join (select * from {{ work }}__open where was_open) as still", "left join {{ work }}__open as still"),
+    Mutant("a key without an open version leaves current", WRITE, "left join (select * from {{ work }}__open where {{ same }}) as still", "left join {{ work }}__open as still"),
     Mutant("new open versions come to current", WRITE, "where not folded.is_stored and folded.is_version and folded.next_at is null", "where false"),
-    Mutant("a version that opens again comes to current", WRITE, "where is_stored and not was_open) as w", "where false) as w"),
-    Mutant("an open version that moves is moved", WRITE, "where open.was_open{{", "where false{{"),
+    Mutant("a version that opens again comes to current", WRITE, "where is_stored and not ({{ same }})) as w", "where false) as w"),
+    Mutant("an open version that moves is moved", WRITE, "'was_open and version_from = stored_version_from'", "'was_open'"),
     Mutant("ties of an instant are replaced", WRITE, "delete_matching(ties, '(' ~ scd2_instants(entity, work) ~ ')', entity.key + ['event_time']),", ""),
     Mutant("a tie has one position", VIEWS, "partition by {{ instant }}, position order by op asc", "partition by {{ instant }} order by op asc"),
     Mutant("the winner of a tie", VIEWS, "position order by op asc, content desc) as rank_in_tie", "position order by op asc, content asc) as rank_in_tie"),
@@ -95,11 +104,13 @@ MUTANTS = [
     Mutant("what is there is not deleted", ABSENCES, "in ('stands', 'released', 'truncate') and there.feed is null", "in ('stands', 'released', 'truncate')"),
     Mutant("a truncate takes what comes at its instant too", ABSENCES, "    and verdicts.verdict <> 'truncate'\n", ""),
     Mutant("a held file deletes nothing", ABSENCES, "where verdicts.verdict in ('stands', 'released', 'truncate')", "where verdicts.verdict in ('stands', 'released', 'truncate', 'held')"),
-    Mutant("an incomplete file deletes nothing", ABSENCES, "{%- if not is_complete -%}", "{%- if false -%}"),
+    Mutant("an incomplete file deletes nothing", ABSENCES, "      when not this_set.is_complete then 'incomplete'\n", ""),
     Mutant("a file of an instant makes the whole incomplete", ABSENCES, "min(case when is_complete then 1 else 0 end) = 1 as is_complete", "max(case when is_complete then 1 else 0 end) = 1 as is_complete"),
-    Mutant("a release is final", ABSENCES, "'released' if is_released else 'held'", "'held'"),
-    Mutant("too many is more than the share", ABSENCES, "coalesce(count_missing, 0) > {{ guard }} * count_before", "coalesce(count_missing, 0) < {{ guard }} * count_before"),
-    Mutant("a held file is not what the next is judged against", ABSENCES, "{%- if judged.verdict in ('stands', 'released', 'truncate') %}{% do last.update", "{%- if true %}{% do last.update"),
+    Mutant("a release is final", ABSENCES, "when this_set.is_released then 'released'", "when this_set.is_released then 'held'"),
+    Mutant("too many is more than the share", ABSENCES, "counted.count_missing <= {{", "counted.count_missing >= {{"),
+    Mutant("a held file is not what the next is judged against", ABSENCES, "verdict in ('stands', 'released', 'truncate')\" %}", "verdict in ('stands', 'released', 'truncate', 'held')\" %}"),
+    Mutant("what stood before the earliest change is judged against", ABSENCES, "from {{ snapshots }}\n      where feed = {{ feed }} and {{ stands }}", "from {{ snapshots }}\n      where false"),
+    Mutant("a set is judged against the last that stands", ABSENCES, "select max(event_time) as stood_at", "select min(event_time) as stood_at"),
     Mutant("verdicts are made again from the earliest change", ABSENCES, "select feed, min(event_time) as since", "select feed, max(event_time) as since"),
     Mutant("deletes that do not follow any more are taken back", ABSENCES, "and stood.event_time >= since.since and desired._feed is null", "and false"),
     Mutant("a refused row with a readable key is there", ABSENCES, "select _feed as feed, event_time, {{ key }}\n  from ({{ stream }}) as stream\n  where _retracted_by is null", "select _feed as feed, event_time, {{ key }}\n  from ({{ stream }}) as stream\n  where _retracted_by is null and false"),
@@ -111,7 +122,7 @@ MUTANTS = [
 def caught_by(mutant: Mutant, folder: Path) -> str:
     """What failed, or nothing."""
     every = "every version" in mutant.rule
-    project = as_on_snowflake(mixed_project(folder, every_version=every))
+    project = with_colliding_hashes(as_on_snowflake(mixed_project(folder, every_version=every)))
     file = project / "macros" / mutant.where
     text = file.read_text()
     if mutant.old not in text:

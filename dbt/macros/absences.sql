@@ -27,11 +27,15 @@
   {%- endif -%}
 
   {%- if feeds | length > 0 and take_new_batches(this, staged_batches()) > 0 -%}
-    {%- do work_table(work ~ '__sets', absence_sets(entity, feeds, sql)) -%}
-    {%- do work_table(work ~ '__since', absence_since(work, sql)) -%}
-    {%- do work_table(work ~ '__present', absence_present(entity, work, sql)) -%}
-    {%- do absence_judge(entity, feeds, work, snapshots) -%}
-    {%- do work_table(work ~ '__desired', absence_desired(entity, work)) -%}
+    {%- set steps = absence_steps(entity, feeds, work, snapshots, sql) -%}
+    {%- do take_steps(steps.gather) -%}
+    {%- for feed, instant in run_query(
+      "select feed, cast(event_time as varchar) from (" ~ steps.each ~ ") as waiting order by waiting.feed, waiting.event_time").rows -%}
+      {%- call statement('verdict', auto_begin=False) -%}
+        {{ absence_verdict(entity, feeds, work, snapshots, literal(feed), "cast('" ~ instant ~ "' as " ~ timestamp_type() ~ ")") }}
+      {%- endcall -%}
+    {%- endfor -%}
+    {%- do take_steps(steps.settle) -%}
     {%- do write_batches(this, absence_write(entity, work, table, snapshots)) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
@@ -41,6 +45,22 @@
   {%- do persist_docs(table, model) -%}
   {{ return({'relations': [table, snapshots]}) }}
 {% endmaterialization %}
+
+{#- The steps before and after the verdicts, and between them the sets that need one, in their order. -#}
+{% macro absence_steps(entity, feeds, work, snapshots, stream) %}
+  {%- do return({
+    'gather': [
+      work_step(work ~ '__sets', absence_sets(entity, feeds, stream)),
+      work_step(work ~ '__since', absence_since(work, snapshots, stream)),
+      work_step(work ~ '__present', absence_present(entity, work, stream)),
+      work_step(work ~ '__verdicts',
+        "select feed, event_time, _key, _etag, verdict, count_missing, count_before, judged_against from " ~ snapshots ~ " where false"),
+    ],
+    'each': "select s.feed, s.event_time from " ~ work ~ "__sets as s inner join " ~ work ~ "__since as since on s.feed = since.feed"
+      ~ " where s.event_time >= since.since",
+    'settle': [work_step(work ~ '__desired', absence_desired(entity, work))],
+  }) -%}
+{% endmacro %}
 
 {#- Feeds of which something that is not there means a delete, with their guard. -#}
 {% macro absence_feeds(entity_name) %}
@@ -184,7 +204,7 @@ select * from final
 {% endmacro %}
 
 {#- Per feed, the earliest instant at which something comes or goes with the new batches. -#}
-{% macro absence_since(work, stream) %}
+{% macro absence_since(work, snapshots, stream) %}
   {%- set batches = '(select batch from ' ~ work ~ '__batches)' %}
   with changes as (
     select _feed as feed, event_time
@@ -217,12 +237,9 @@ select * from final
 
   select feed, min(event_time) as since
   from changes
-  where event_time is not null and feed in (select feed from {{ work }}__sets union select feed from {{ snapshots_of(work) }})
+  where event_time is not null and feed in (select feed from {{ work }}__sets union select feed from {{ snapshots }})
   group by feed
 {% endmacro %}
-
-{#- Beside `<entity>_absences`, the companion with the verdicts. -#}
-{% macro snapshots_of(work) %}{{ this.incorporate(path={'identifier': work | replace('_absences', '_snapshots')}) }}{% endmacro %}
 
 {#- Which keys the feed had when; of a record that was refused too, if its key can be read. -#}
 {% macro absence_present(entity, work, stream) %}
@@ -235,57 +252,64 @@ select * from final
   group by _feed, event_time, {{ key }}
 {% endmacro %}
 
-{#- The work table `__verdicts`, made set by set in the order of time, because each is judged against the last that stands. -#}
-{% macro absence_judge(entity, feeds, work, snapshots) %}
-  {%- set guards = {} -%}
-  {%- for feed in feeds %}{% do guards.update({feed.name: feed.feed.get('guard', 0.5)}) %}{% endfor -%}
-  {%- do work_table(work ~ '__verdicts',
-    "select feed, event_time, _key, _etag, verdict, count_missing, count_before, judged_against from " ~ snapshots ~ " where false") -%}
-  {%- set sets = run_query(
-    "select s.feed, cast(s.event_time as varchar), s._key, s._etag, s.is_complete, s.is_released, s.is_truncate from " ~ work ~ "__sets as s"
-    ~ " inner join " ~ work ~ "__since as since on s.feed = since.feed where s.event_time >= since.since order by s.feed, s.event_time").rows -%}
-  {%- set standing = run_query(
-    "select stood.feed, cast(max(stood.event_time) as varchar) from " ~ snapshots ~ " as stood inner join " ~ work ~ "__since as since on stood.feed = since.feed"
-    ~ " where stood.event_time < since.since and stood.verdict in ('stands', 'released', 'truncate') group by stood.feed").rows -%}
-  {%- set last = {} -%}
-  {%- for feed, instant in standing %}{% do last.update({feed: instant}) %}{% endfor -%}
-  {%- for feed, instant, key, etag, is_complete, is_released, is_truncate in sets -%}
-    {%- set judged = {'verdict': 'stands', 'missing': 0, 'before': 0, 'against': last.get(feed)} -%}
-    {%- if not is_complete -%}
-      {%- do judged.update({'verdict': 'incomplete', 'against': none}) -%}
-    {%- elif is_truncate -%}
-      {%- do judged.update({'verdict': 'truncate', 'against': none}) -%}
-    {%- elif feed in last -%}
-      {%- set found = run_query(absence_missing(entity, work, feed, last[feed], instant, guards[feed])).rows[0] -%}
-      {%- do judged.update({'missing': found[0] | int, 'before': found[1] | int}) -%}
-      {%- if found[2] %}{% do judged.update({'verdict': 'released' if is_released else 'held'}) %}{% endif -%}
-    {%- endif -%}
-    {%- if judged.verdict in ('stands', 'released', 'truncate') %}{% do last.update({feed: instant}) %}{% endif -%}
-    {%- call statement('verdict', auto_begin=False) %}
-      insert into {{ work }}__verdicts
-      select
-        feed, event_time, _key, _etag, '{{ judged.verdict }}', {{ judged.missing }}, {{ judged.before }},
-        {% if judged.against %}cast('{{ judged.against }}' as {{ timestamp_type() }}){% else %}null{% endif %}
-      from {{ work }}__sets
-      where feed = '{{ feed }}' and event_time = cast('{{ instant }}' as {{ timestamp_type() }})
-    {% endcall -%}
-  {%- endfor -%}
-{% endmacro %}
+{#-
+  The verdict on one set, into the work table `__verdicts`: set by set in the order of time, because each is judged against the
+  last that stands. `feed` and `instant` are expressions.
+-#}
+{% macro absence_verdict(entity, feeds, work, snapshots, feed, instant) %}
+  {%- set stands = "verdict in ('stands', 'released', 'truncate')" %}
+  insert into {{ work }}__verdicts
+  with last_stood as (
+    select max(event_time) as stood_at
+    from (
+      select event_time from {{ work }}__verdicts where feed = {{ feed }} and {{ stands }}
+      union all
+      select event_time from {{ snapshots }}
+      where feed = {{ feed }} and {{ stands }} and event_time < (select since from {{ work }}__since where feed = {{ feed }})
+    ) as stood
+  ),
 
-{#- How many keys of one set the other lacks, of how many, and whether that is more than the guard lets pass. -#}
-{% macro absence_missing(entity, work, feed, before, instant, guard) %}
-  with counted as (
-    select count(*) as count_before, sum(case when there.feed is null then 1 else 0 end) as count_missing
+  -- How many keys of that set this one lacks, of how many.
+  counted as (
+    select count(*) as count_before, coalesce(sum(case when there.feed is null then 1 else 0 end), 0) as count_missing
     from {{ work }}__present as former
+    inner join last_stood on former.event_time = last_stood.stood_at
     left join {{ work }}__present as there
-      on former.feed = there.feed and {{ agree('former', 'there', entity.key) }}
-      and there.event_time = cast('{{ instant }}' as {{ timestamp_type() }})
-    where former.feed = '{{ feed }}' and former.event_time = cast('{{ before }}' as {{ timestamp_type() }})
+      on former.feed = there.feed and {{ agree('former', 'there', entity.key) }} and there.event_time = {{ instant }}
+    where former.feed = {{ feed }}
+  ),
+
+  this_set as (
+    select
+      judged.*,
+      -- A snapshot that says all it has to say, after another one.
+      judged.is_complete and not judged.is_truncate and last_stood.stood_at is not null as is_compared
+    from {{ work }}__sets as judged
+    cross join last_stood
+    where judged.feed = {{ feed }} and judged.event_time = {{ instant }}
   )
 
-  select coalesce(count_missing, 0), count_before, coalesce(count_missing, 0) > {{ guard }} * count_before
-  from counted
+  select
+    this_set.feed, this_set.event_time, this_set._key, this_set._etag,
+    case
+      when not this_set.is_complete then 'incomplete'
+      when this_set.is_truncate then 'truncate'
+      when not this_set.is_compared or counted.count_missing <= {{ absence_guard(feeds) }} * counted.count_before then 'stands'
+      when this_set.is_released then 'released'
+      else 'held'
+    end as verdict,
+    case when this_set.is_compared then counted.count_missing else 0 end as count_missing,
+    case when this_set.is_compared then counted.count_before else 0 end as count_before,
+    case when this_set.is_compared then last_stood.stood_at end as judged_against
+  from this_set
+  cross join counted
+  cross join last_stood
 {% endmacro %}
+
+{#- The share of its keys that a set may lack, by the feed of `this_set`. -#}
+{% macro absence_guard(feeds) -%}
+  case this_set.feed{% for feed in feeds %} when '{{ feed.name }}' then {{ feed.feed.get('guard', 0.5) }}{% endfor %} end
+{%- endmacro %}
 
 {#- The deletes that follow from the sets that stand, from the earliest change on. -#}
 {% macro absence_desired(entity, work) %}

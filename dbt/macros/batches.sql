@@ -16,11 +16,18 @@
   {%- do ensure_turn(relation) -%}
 {% endmacro %}
 
-{#- The work table `<model>__batches`: those of `available` (a query with one column, batch) that carry no mark. -#}
+{#- Those of `available` (a query with one column, batch) that carry no mark. -#}
+{% macro unmarked_batches(relation, available) -%}
+  select batch from ({{ available }}) as available
+  where batch is not null and batch not in (
+    select batch from {{ consumed_batches(relation) }} where model = '{{ relation.identifier }}'
+  )
+  group by batch
+{%- endmacro %}
+
+{#- They become the work table `<model>__batches`; how many there are. -#}
 {% macro take_new_batches(relation, available) %}
-  {%- do work_table(relation.identifier ~ '__batches',
-    "select batch from (" ~ available ~ ") as available where batch is not null and batch not in ("
-    ~ "select batch from " ~ consumed_batches(relation) ~ " where model = '" ~ relation.identifier ~ "') group by batch") -%}
+  {%- do work_table(relation.identifier ~ '__batches', unmarked_batches(relation, available)) -%}
   {%- do return(run_query("select count(*) from " ~ relation.identifier ~ "__batches").rows[0][0]) -%}
 {% endmacro %}
 
@@ -47,8 +54,20 @@
   select batch from {{ source('staging', 'quarantine_decisions') }}
 {%- endmacro %}
 
-{#- Inside a `by_batch` model: the work table of the batches it has to take now. -#}
-{% macro new_batches() %}{{ this.identifier }}__batches{% endmacro %}
+{#- The work table of the batches that a `by_batch` model has to take now; of the one it stands in, if none is named. -#}
+{% macro new_batches(model_name=none) %}{{ model_name or this.identifier }}__batches{% endmacro %}
+
+{#- A step on the way to what a transaction writes: a work table, or a change to one. As data, so that who runs it may choose how. -#}
+{% macro work_step(name, sql, numbered=false) %}{% do return({'name': name, 'sql': sql, 'numbered': numbered}) %}{% endmacro %}
+{% macro change_step(sql) %}{% do return({'name': none, 'sql': sql}) %}{% endmacro %}
+{% macro take_steps(steps) %}
+  {%- for step in steps -%}
+    {%- if step.name is none %}{% call statement('step', auto_begin=False) %}{{ step.sql }}{% endcall -%}
+    {%- elif step.numbered %}{% do numbered_work_table(step.name, step.sql) -%}
+    {%- else %}{% do work_table(step.name, step.sql) -%}
+    {%- endif -%}
+  {%- endfor -%}
+{% endmacro %}
 
 {#-
   Materialization `by_batch`: a table that takes each staged batch once.
@@ -83,17 +102,7 @@
 
   {%- if count_batches > 0 -%}
     {%- set columns = adapter.get_columns_in_relation(this) | map(attribute='quoted') | join(', ') -%}
-    {%- set dml = [] -%}
-    {%- do dml.append("delete from " ~ this ~ " where _batch in (select batch from " ~ this.identifier ~ "__batches)") -%}
-    {%- if final %}{% do dml.append(
-      "delete from " ~ work ~ " using (select * from " ~ this ~ " where " ~ final ~ ") as w where " ~ agree(work, 'w', unique_key)
-    ) %}{% endif -%}
-    {%- if final %}{% do dml.append(
-      delete_matching(this, "(select distinct " ~ config.require('record') | join(', ') ~ " from " ~ work ~ ")", config.require('record'))
-      ~ " and not (" ~ final ~ ")"
-    ) %}
-    {%- elif unique_key %}{% do dml.append(delete_matching(this, work, unique_key)) %}{% endif -%}
-    {%- do dml.append("insert into " ~ this ~ " (" ~ columns ~ ") select " ~ columns ~ " from " ~ work) -%}
+    {%- set dml = by_batch_write(this, adapter.get_columns_in_relation(this) | map(attribute='quoted') | list, unique_key, final) -%}
     {%- do write_batches(this, dml) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
@@ -103,3 +112,20 @@
   {%- do persist_docs(target_relation, model) -%}
   {{ return({'relations': [target_relation]}) }}
 {% endmaterialization %}
+
+{#- The statements that put the work table's rows into the table, in its transaction. -#}
+{% macro by_batch_write(relation, columns, unique_key, final=none) %}
+  {%- set work = relation.identifier ~ '__rows' -%}
+  {%- set listed = columns | join(', ') -%}
+  {%- set dml = ["delete from " ~ relation ~ " where _batch in (select batch from " ~ relation.identifier ~ "__batches)"] -%}
+  {%- if final -%}
+    {%- set record = config.require('record') -%}
+    {%- do dml.append(
+      "delete from " ~ work ~ " using (select * from " ~ relation ~ " where " ~ final ~ ") as w where " ~ agree(work, 'w', unique_key)) -%}
+    {%- do dml.append(
+      delete_matching(relation, "(select distinct " ~ record | join(', ') ~ " from " ~ work ~ ")", record) ~ " and not (" ~ final ~ ")") -%}
+  {%- elif unique_key -%}
+    {%- do dml.append(delete_matching(relation, work, unique_key)) -%}
+  {%- endif -%}
+  {%- do return(dml + ["insert into " ~ relation ~ " (" ~ listed ~ ") select " ~ listed ~ " from " ~ work]) -%}
+{% endmacro %}

@@ -12,7 +12,7 @@
     {{- as_received(feed) }}
   from {{ feed.relation }} as s
   {{- record_joins(feed) }}
-  where coalesce(replays.batch, s._batch) in (select batch from {{ new_batches() }})
+  where coalesce(replays.batch, s._batch) in (select batch from {{ new_batches(feed.feed.entity ~ '_rows') }})
 {% endmacro %}
 
 {#- Under the entity's names, as text. The key of a delete is in the row before it, like everything of a delete. -#}

@@ -1,5 +1,5 @@
 {#-
-  Rows of all feeds that map onto the entity, from the batches of `{{ new_batches() }}`: one row per row staged,
+  Rows of all feeds that map onto the entity, from the batches of `{{ new_batches(model) }}`: one row per row staged,
   typed, with `op` (upsert, delete; truncate, tombstone), `reasons` ('[]' where it can be taken) and, where it cannot, `raw` as JSON text. A row that was
   replayed comes with the batch of its last replay.
 -#}
@@ -70,6 +70,12 @@ final as (
 select * from final
 {% endmacro %}
 
+{#- The columns of what comes of it, in their order. -#}
+{% macro entity_rows_columns(entity) %}
+  {%- do return(['_feed', '_key', '_etag', '_row', '_loaded_batch', '_batch', 'known_at'] + entity.key + ['event_time', 'position', 'op']
+    + entity.attributes + (['given'] if entity.partial else []) + ['content', 'reasons', 'raw']) -%}
+{% endmacro %}
+
 {#- Which attributes a row of a partial feed gives, as text of 1 and 0 by name; null in a feed that gives them all. -#}
 {% macro given_columns(entity, feed) -%}
   {%- if feed.feed.get('kind') == 'partial' -%}
@@ -116,7 +122,7 @@ select * from final
     {{- as_received(feed) }}
   from {{ feed.relation }} as s
   {{- record_joins(feed) }}
-  where coalesce(replays.batch, s._batch) in (select batch from {{ new_batches() }})
+  where coalesce(replays.batch, s._batch) in (select batch from {{ new_batches(entity.name ~ '_rows') }})
 {% endmacro %}
 
 {#- Several received texts as one, with / between; null where one of them is. A / of their own is written ~1, a ~ is ~0. -#}

@@ -8,29 +8,46 @@
   {%- set work = log.identifier -%}
   {%- set retracting = run_query(
     "select 1 from (" ~ stream ~ ") as stream where _retracted_by in (select batch from " ~ work ~ "__batches) limit 1") | length > 0 -%}
-  {%- do work_table(work ~ '__retracted', scd2_retracted(entity, work, stream, retracting)) -%}
-  {%- do numbered_work_table(work ~ '__incoming', scd2_copies(entity, work, stream, retracting)) -%}
-  {%- do work_table(work ~ '__contested', scd2_contested(entity, work)) -%}
-  {%- if run_query('select 1 from ' ~ work ~ '__contested limit 1') | length > 0 -%}
-    {%- do work_table(work ~ '__settled', scd2_settled(entity, work)) -%}
-    {%- set rows = numbered_rows(work ~ '__incoming') -%}
-    {%- call statement('further_copies', auto_begin=False) %}
-      delete from {{ rows }} using (select * from {{ work }}__settled where copy > 1) as w where {{ rows }}.{{ row_id() }} = w._id
-    {% endcall -%}
-    {%- call statement('first_copies', auto_begin=False) %}
-      update {{ rows }}
-      set position = w.greatest_position, known_at = w.earliest_known_at{{ ', given = w.common_given' if entity.partial }}
-      from (select * from {{ work }}__settled where copy = 1) as w
-      where {{ rows }}.{{ row_id() }} = w._id
-    {% endcall -%}
-  {%- endif -%}
-  {%- do work_table(work ~ '__touched', scd2_touched(entity, work)) -%}
-  {%- do work_table(work ~ '__stored', scd2_stored(entity, work, log)) -%}
-  {%- do work_table(work ~ '__merged', scd2_merged(entity, work)) -%}
-  {%- do work_table(work ~ '__folded', scd2_folded(entity, work ~ '__merged')) -%}
-  {%- do work_table(work ~ '__open', scd2_open(entity, work)) -%}
-  {%- do work_table(work ~ '__ties', scd2_ties(entity, work)) -%}
+  {%- set steps = scd2_steps(entity, log, stream, retracting) -%}
+  {%- do take_steps(steps.gather) -%}
+  {%- if run_query('select 1 from ' ~ work ~ '__contested limit 1') | length > 0 %}{% do take_steps(steps.settle) %}{% endif -%}
+  {%- do take_steps(steps.fold) -%}
   {%- do return(retracting) -%}
+{% endmacro %}
+
+{#- The steps in their order. `settle` is needed where an event came more than once, and does nothing where none did. -#}
+{% macro scd2_steps(entity, log, stream, retracting) %}
+  {%- set work = log.identifier -%}
+  {%- set rows = numbered_rows(work ~ '__incoming') -%}
+  {%- set further_copies -%}
+    delete from {{ rows }} using (select * from {{ work }}__settled where copy > 1) as w where {{ rows }}.{{ row_id() }} = w._id
+  {%- endset -%}
+  {%- set first_copies -%}
+    update {{ rows }}
+    set position = w.greatest_position, known_at = w.earliest_known_at{{ ', given = w.common_given' if entity.partial }}
+    from (select * from {{ work }}__settled where copy = 1) as w
+    where {{ rows }}.{{ row_id() }} = w._id
+  {%- endset -%}
+  {%- do return({
+    'gather': [
+      work_step(work ~ '__retracted', scd2_retracted(entity, work, stream, retracting)),
+      work_step(work ~ '__incoming', scd2_copies(entity, work, stream, retracting), numbered=true),
+      work_step(work ~ '__contested', scd2_contested(entity, work)),
+    ],
+    'settle': [
+      work_step(work ~ '__settled', scd2_settled(entity, work)),
+      change_step(further_copies),
+      change_step(first_copies),
+    ],
+    'fold': [
+      work_step(work ~ '__touched', scd2_touched(entity, work)),
+      work_step(work ~ '__stored', scd2_stored(entity, work, log)),
+      work_step(work ~ '__merged', scd2_merged(entity, work)),
+      work_step(work ~ '__folded', scd2_folded(entity, work ~ '__merged')),
+      work_step(work ~ '__open', scd2_open(entity, work)),
+      work_step(work ~ '__ties', scd2_ties(entity, work)),
+    ],
+  }) -%}
 {% endmacro %}
 
 {#- Events of which a copy was taken back. Copies that came and went since the last run were never in the log. -#}
@@ -154,7 +171,7 @@
       stored.{{ c }} as stored_{{ c }},
       {%- endfor %}
       stored.since
-    from {{ work }}__stored as stored
+    from (select * from {{ work }}__stored where is_of_key) as stored
     full outer join {{ work }}__incoming as incoming
       on {{ agree('stored', 'incoming', scd2_identity(entity)) }}
   ),

@@ -71,7 +71,7 @@
 {% macro scd2_forget(entity, log, work) %}
   delete from {{ log }} using (
     select stored.*
-    from {{ work }}__stored as stored
+    from (select * from {{ work }}__stored where is_of_key) as stored
     inner join {{ work }}__retracted as retracted on {{ agree('stored', 'retracted', scd2_identity(entity)) }}
     left join {{ work }}__incoming as incoming on {{ agree('stored', 'incoming', scd2_identity(entity)) }}
     where incoming._id is null
@@ -81,15 +81,17 @@
 
 {#-
   The current table of the keys touched. Most open versions are new events, whose values are at hand; one that was open
-  before keeps its row, and only one that opens again has to be read from the log.
+  before, with the same start, keeps its row, and only one that opens again or starts elsewhere is read from the log, whose
+  marks are written by then.
 -#}
 {% macro scd2_write_current(entity, log, current, work) %}
   {%- set shown = entity.key + entity.attributes -%}
+  {%- set same = 'was_open and version_from = stored_version_from' if not entity.partial else 'false' -%}
   {%- set close -%}
     delete from {{ current }} using (
       select touched.*
       from {{ work }}__touched as touched
-      left join (select * from {{ work }}__open where was_open) as still on {{ agree('touched', 'still', entity.key) }}
+      left join (select * from {{ work }}__open where {{ same }}) as still on {{ agree('touched', 'still', entity.key) }}
       where still._id is null
     ) as w
     where {{ agree(current.identifier, 'w', entity.key) }}
@@ -107,22 +109,8 @@
     insert into {{ current }} ({{ shown | join(', ') }}, valid_from)
     select {{ log.identifier }}.{{ shown | join(', ' ~ log.identifier ~ '.') }}, w.version_from
     from {{ log }}
-    inner join (select * from {{ work }}__open where is_stored and not was_open) as w
+    inner join (select * from {{ work }}__open where is_stored and not ({{ same }})) as w
       on {{ same_row(log.identifier, 'w', scd2_identity(entity)) }}
   {%- endset -%}
-  {%- set values = entity.attributes if entity.partial else [] -%}
-  {%- set move -%}
-    update {{ current }}
-    set {% for c in values %}{{ c }} = w.{{ c }}, {% endfor %}valid_from = w.version_from
-    from (
-      select open.*{% for c in values %}, folded.{{ c }}{% endfor %}
-      from {{ work }}__open as open
-      {%- if values %}
-      inner join {{ work }}__folded as folded on open._id = folded._id
-      {%- endif %}
-      where open.was_open{{ ' and open.version_from is distinct from open.stored_version_from' if not values }}
-    ) as w
-    where {{ agree(current.identifier, 'w', entity.key) }}
-  {%- endset -%}
-  {%- do return([close, open, reopen, move]) -%}
+  {%- do return([close, open, reopen]) -%}
 {% endmacro %}

@@ -245,6 +245,16 @@ def as_on_snowflake(project: Path) -> Path:
     return project
 
 
+def with_colliding_hashes(project: Path) -> Path:
+    """The project with three hashes for all keys, by which rows of the log are found."""
+    dialect = project / "macros" / "dialect.sql"
+    there, few = "hash({{ alias }}.{{ key | join(', ' ~ alias ~ '.') }})", "({} % 3)"
+    text = dialect.read_text()
+    assert there in text, f"{dialect} hashes keys in another way now"
+    dialect.write_text(text.replace(there, few.format(there)))
+    return project
+
+
 # ---------------------------------------------------------------------------------------------------------- at random
 
 
@@ -262,9 +272,12 @@ def random_objects(
             rows += [_row(chance, chance.choice(keys)) for _ in range(3)]
             if chance.random() < 0.2:
                 rows[0]["values"]["t2"], rows[0]["bad"] = "no date", True  # its key can be read
-            if chance.random() < 0.1:
+            at = instant(chance)
+            if chance.random() < 0.2:
                 rows[-1]["key"] = (rows[-1]["key"][0], None)
-            objects.append((feed, instant(chance), rows))
+                # A second file of that instant, with nothing amiss: the two are one set, which is incomplete.
+                objects.append((feed, at, [_row(chance, key) for key in keys if chance.random() < share]))
+            objects.append((feed, at, rows))
             continue
         rows = [_row(chance, chance.choice(keys), feed) for _ in range(len(keys) * 2 // 3)]
         # The same event again, in this object or a later one, with another position or none: the greatest counts.

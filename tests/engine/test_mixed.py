@@ -18,6 +18,7 @@ from tests.engine.mixed import (
     known,
     mixed_project,
     random_objects,
+    with_colliding_hashes,
     without,
 )
 from tests.engine.streams import assert_equals_truth, expected
@@ -39,12 +40,12 @@ def mixed(home: Path, bucket: Bucket, project: Path) -> Mixed:
 def test_everything_at_once_gives_what_the_oracle_says(
     seed: int, tmp_path: Path, bucket: Bucket, project: Path
 ) -> None:
-    """In five batches; and in two, with Snowflake's way to take the greatest."""
+    """In five batches; and in two, with Snowflake's way to take the greatest, and with hashes that many keys share."""
     chance = random.Random(seed)
     objects = random_objects(chance, keys_of(KEYS), 14)
     digests = []
     for number, cuts in enumerate((5, 2)):
-        of = as_on_snowflake(mixed_project(tmp_path / "snowflake")) if number else project
+        of = with_colliding_hashes(as_on_snowflake(mixed_project(tmp_path / "other"))) if number else project
         stage = mixed(tmp_path / str(number), bucket, of)
         order = random.Random(seed * 10 + number).sample(objects, len(objects))
         for n in range(cuts):

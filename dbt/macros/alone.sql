@@ -1,0 +1,70 @@
+{#-
+  An entity without us: the statements of its models as data, for whoever runs them in our stead, such as a task of the warehouse.
+  They are those of the materializations, over the same tables and the same marks of what has been consumed: whatever they have
+  taken we find taken, and the other way about. Nobody looks whether a batch takes something back, or brings an event twice:
+  every step is taken, which is always right and now and then for nothing.
+
+  JSON: the models in their order, each with `model`; `batches`, the query for the batches to take; `steps`, the work tables, the first of
+  them for those batches; `each`, if not null: for each row of the query `of`, in the order of its columns, `do`, in which they are
+  `:judged_feed` and `:judged_at`; `then`, further work tables; `writes`, of one transaction.
+-#}
+{% macro entity_alone(entity_name) %}
+  {%- set entity = c360.entity(entity_name) -%}
+  {%- do return(tojson([rows_alone(entity), absences_alone(entity), log_alone(entity)])) -%}
+{% endmacro %}
+
+{% macro rows_alone(entity) %}
+  {%- set rows = ref(entity.name ~ '_rows') -%}
+  {%- set node = graph.nodes.values() | selectattr('name', 'equalto', rows.identifier) | first if execute else {'config': {'unique_key': []}} -%}
+  {%- do return(alone(rows, staged_batches(),
+    [work_step(rows.identifier ~ '__rows', entity_rows(entity.name))],
+    by_batch_write(rows, entity_rows_columns(entity), node.config.unique_key))) -%}
+{% endmacro %}
+
+{% macro absences_alone(entity) %}
+  {%- set table = ref(entity.name ~ '_absences') -%}
+  {%- set work = table.identifier -%}
+  {%- set snapshots = table.incorporate(path={'identifier': entity.name ~ '_snapshots'}) -%}
+  {%- set feeds = absence_feeds(entity.name) -%}
+  {%- set stream = absence_rows(entity.name, ref(entity.name ~ '_rows'), ref('superseded_objects')) -%}
+  {%- set steps = absence_steps(entity, feeds, work, snapshots, stream) -%}
+  {%- do return(alone(table, staged_batches() if feeds else "select cast(null as varchar) as batch where false",
+    steps.gather, absence_write(entity, work, table, snapshots),
+    {'of': steps.each, 'do': absence_verdict(entity, feeds, work, snapshots, ':judged_feed', ':judged_at')}, steps.settle)) -%}
+{% endmacro %}
+
+{% macro log_alone(entity) %}
+  {%- set log = ref(entity.name ~ '_log') -%}
+  {%- set beside = {} -%}
+  {%- for companion in ['', '_ties', '_changes'] -%}
+    {%- do beside.update({companion: log.incorporate(path={'identifier': entity.name ~ companion})}) -%}
+  {%- endfor -%}
+  {%- set stream = 'select * from ' ~ ref(entity.name ~ '_events') -%}
+  {%- set steps = scd2_steps(entity, log, stream, true) -%}
+  {%- do return(alone(log, scd2_batches(stream), steps.gather + steps.settle + steps.fold,
+    [assert_declaration(log, entity)] + scd2_write(entity, log, beside[''], beside['_ties'], beside['_changes'], true))) -%}
+{% endmacro %}
+
+{% macro alone(relation, available, steps, writes, each=none, then=[]) %}
+  {%- set batches = unmarked_batches(relation, available) -%}
+  {%- do return({
+    'model': relation.identifier, 'batches': batches,
+    'steps': [new_work_table(relation.identifier ~ '__batches', batches)] + steps_alone(steps), 'each': each, 'then': steps_alone(then),
+    'writes': claim_batches(relation) + writes + [mark_batches(relation)],
+  }) -%}
+{% endmacro %}
+
+{% macro steps_alone(steps) %}
+  {%- set made = [] -%}
+  {%- for step in steps -%}
+    {%- do made.append(step.sql if step.name is none else new_work_table(step.name, numbered(step.sql) if step.numbered else step.sql)) -%}
+  {%- endfor -%}
+  {%- do return(made) -%}
+{% endmacro %}
+
+{#- Fails where the log was made for another declaration than the statements. -#}
+{% macro assert_declaration(log, entity) -%}
+  select case when max(declaration) <> {{ literal(tojson(declared_now(entity), sort_keys=true)) }}
+    then cast('{{ log.identifier }} was made for another declaration, connection to it: make what merges it anew ' || count(*) as int) end
+  from {{ declarations(log) }} where model = '{{ log.identifier }}'
+{%- endmacro %}
