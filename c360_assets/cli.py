@@ -84,6 +84,9 @@ def _snowflake_arguments(snowflake: argparse.ArgumentParser) -> None:
         "--idle", type=int, default=60, metavar="SECONDS", help="until a warehouse is suspended (60)"
     )
     bootstrap.add_argument("--no-masking", action="store_true", help="on an edition that has none")
+    bootstrap.add_argument(
+        "--native", nargs="*", metavar="ENTITY", help="and streams and tasks that merge these by themselves (all)"
+    )
     text = "Take all of it away, the data too."
     teardown = actions.add_parser("teardown", help=text, description=text)
     teardown.add_argument("--yes", action="store_true", help="that is what is wanted")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from c360_assets import entities, output
 from c360_assets.cli import DONE, USAGE, UsageError, say
-from c360_assets.feeds import load_feeds
+from c360_assets.feeds import Feed, load_feeds
 from c360_assets.settings import Settings, SettingsError
-from c360_assets.snowflake import cost, objects
+from c360_assets.snowflake import cost, native, objects
+from c360_assets.snowflake.native import Merged
 from c360_assets.snowflake.objects import Statement, Wanted
 from c360_assets.snowflake.warehouse import SnowflakeWarehouse
 from c360_assets.warehouse import WarehouseRefused
+
+SHOWN = 2000
 
 
 def snowflake(options: argparse.Namespace, settings: Settings) -> int:
@@ -32,6 +35,8 @@ def snowflake(options: argparse.Namespace, settings: Settings) -> int:
             masking=not options.no_masking,
         )
         statements = objects.bootstrap(settings, wanted, feeds, declared)
+        if options.native is not None:
+            statements += _native(options.native, settings, feeds, [entity.name for entity in declared])
     else:
         statements = objects.teardown(settings, warehouses_too=options.warehouses)
     if options.print:
@@ -45,6 +50,19 @@ def snowflake(options: argparse.Namespace, settings: Settings) -> int:
     return _run(statements, settings)
 
 
+def _native(
+    wanted: Sequence[str], settings: Settings, feeds: Mapping[str, Feed], there: Sequence[str]
+) -> list[Statement]:
+    # Imported here: dbt takes seconds, which the other commands need not pay.
+    from c360_assets.transform import entities_alone
+
+    if unknown := sorted(set(wanted) - set(there)):
+        raise UsageError(f"--native: no entity is called {', '.join(unknown)}; there are: {', '.join(sorted(there))}")
+    warehouse = SnowflakeWarehouse(settings.snowflake)
+    rendered = entities_alone(settings.dbt_project, settings.dbt_home, warehouse, list(wanted or there))
+    return native.native(settings, feeds, {name: Merged.read(models) for name, models in rendered.items()})
+
+
 def _run(statements: Sequence[Statement], settings: Settings) -> int:
     """Each statement in turn; the first that is refused is named, and may be run again with those behind it."""
     with SnowflakeWarehouse(settings.snowflake).writing("bootstrap") as session:
@@ -52,7 +70,13 @@ def _run(statements: Sequence[Statement], settings: Settings) -> int:
             try:
                 session.execute(statement.sql)
             except Exception as error:
-                raise WarehouseRefused(f"{statement.kind} {statement.name}: {error}\n  {statement.sql}") from error
+                first = (
+                    " (the tables of --native are made by c360 sync: once, before)"
+                    if statement.kind == "stream"
+                    else ""
+                )
+                text = statement.sql if len(statement.sql) < SHOWN else f"{statement.sql[:SHOWN]} ..."
+                raise WarehouseRefused(f"{statement.kind} {statement.name}: {error}{first}\n  {text}") from error
             print(statement.kind, statement.name, flush=True)
     if any(statement.kind == "pipe" for statement in statements):
         say(

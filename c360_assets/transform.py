@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -59,6 +60,23 @@ def prepare_manifest(project: Path, home: Path, warehouse: Warehouse) -> Path:
             raise ProjectError(f"the dbt project {project} cannot be read:\n{parsed.stdout}{parsed.stderr}".rstrip())
         stamp.write_text(fingerprint)
     return manifest
+
+
+def entities_alone(project: Path, home: Path, warehouse: Warehouse, entities: Sequence[str]) -> dict[str, Any]:
+    """{entity: its models' statements}, as dbt/macros/alone.sql gives them. Nothing is asked of the warehouse."""
+    home.mkdir(parents=True, exist_ok=True)
+    wanted = ", ".join(f"{{{{ entity_alone('{entity}') }}}}" for entity in entities)
+    with _environment(warehouse.dbt_environment() | QUIET), tempfile.TemporaryDirectory(dir=home) as folder:
+        rendered = subprocess.run(
+            [DBT, "--quiet", "--no-use-colors", "compile", "--no-introspect", "--no-populate-cache",
+             "--inline", f"[{wanted}]", "--target", warehouse.target, "--project-dir", project,
+             "--profiles-dir", project, "--target-path", folder, "--log-path", folder],
+            capture_output=True,
+            text=True,
+        )  # fmt: skip
+    if rendered.returncode != 0:
+        raise ProjectError(f"what is merged cannot be rendered:\n{rendered.stdout}{rendered.stderr}".rstrip())
+    return dict(zip(entities, json.loads(rendered.stdout), strict=True))
 
 
 def lineage_of(manifest: Path, feeds: Mapping[str, Feed]) -> Lineage:

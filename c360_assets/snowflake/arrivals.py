@@ -145,7 +145,7 @@ class Fetching:
         for start in range(0, len(keys), FILES_AT_ONCE):
             some = keys[start : start + FILES_AT_ONCE]
             for key, etag, lines, size, is_plain, header in session.rows(
-                _judged(feed, table, self._prefix, len(some)), some
+                judged(feed, table, self._prefix, f"key in ({_places(len(some))})"), some
             ):
                 listed, present = objects[key], _present(feed, header)
                 if etag != listed.etag:
@@ -181,16 +181,14 @@ class Arrived:
         named = [f"{p.listed.key} {p.listed.etag}" for p in self.plain if p.listed.key in keys]
         for start in range(0, len(named), FILES_AT_ONCE):
             some = named[start : start + FILES_AT_ONCE]
-            session.execute(_taken(self.feed, self.table, self.prefix, len(some)), [now, batch, *some])
+            chosen = f"key || ' ' || etag in ({_places(len(some))})"
+            taking = taken(self.feed, self.table, self.prefix, chosen, "cast(? as timestamp)", "?")
+            session.execute(taking, [now, batch, *some])
 
     def forget(self, session: Session) -> None:
         """Lines of what the ledger has, by whomever it was loaded, are not kept."""
         if self.table == table_of(self.feed):
-            session.execute(
-                f"delete from {self.table} where {_key(self.prefix)} in "
-                "(select key from staging.object_ledger where feed = ?)",
-                [self.feed.name],
-            )
+            session.execute(forgotten(self.feed, self.prefix, "?"), [self.feed.name])
 
 
 def nothing_arrived(feed: Feed, plan: Sequence[Listed]) -> Arrived:
@@ -211,26 +209,49 @@ def _present(feed: Feed, header: str | None) -> frozenset[str]:
     return present if is_plain else frozenset()
 
 
-def _key(prefix: str) -> str:
+def has_column(feed: Feed, column: str, header: str) -> str:
+    """Condition: does the header name the column?"""
+    mark = _text(feed.delimiter)
+    return f"position({mark} || {_text(column)} || {mark} in {mark} || lower({header}) || {mark}) > 0"
+
+
+def has_plain_header(feed: Feed, header: str) -> str:
+    """Condition, the same as `_present` asks: declared columns, once each, the required ones among them."""
+    mark = _text(feed.delimiter)
+    fields = f"length({header}) - length(replace({header}, {mark}, '')) + 1"
+    declared = " + ".join(f"case when {has_column(feed, c, header)} then 1 else 0 end" for c in feed.columns)
+    required = "".join(f" and {has_column(feed, c, header)}" for c in sorted(feed.required))
+    return f"({fields} = {declared} and length({header}) = length(to_binary({header}, 'utf-8')){required})"
+
+
+def key_of(file: str, prefix: str) -> str:
     """The object's key: Snowflake names a file below the bucket, or below the stage."""
     literal = _text(prefix)
-    return f"case when left(file, {len(prefix)}) = {literal} then file else {literal} || file end"
+    return f"case when left({file}, {len(prefix)}) = {literal} then {file} else {literal} || {file} end"
 
 
-def _numbered(table: str, prefix: str, bound: str) -> str:
-    """Lines of the objects for which `bound` holds, once each. Number 0 is the header."""
-    order = "partition by file, etag order by file_row"
-    # A line that is delivered twice is one line.
-    etag = "replace(content_key, '\"', '')"
-    named = f"select distinct {_key(prefix)} as key, {etag} as etag, file, file_row, line from {table}"
+def forgotten(feed: Feed, prefix: str, name: str) -> str:
+    """Deletes lines of what the ledger has; `name`: the feed's, as it stands in the statement."""
     return (
-        f"select key, etag, line, row_number() over ({order}) - 1 as row_number, "
-        f"first_value(line) over ({order}) as header from ({named}) where {bound}"
+        f"delete from {table_of(feed)} where {key_of('file', prefix)} in "
+        f"(select key from staging.object_ledger where feed = {name})"
     )
 
 
-def _judged(feed: Feed, table: str, prefix: str, count: int) -> str:
-    """Per object whose key is bound: key, etag, lines, their bytes with their ends, is it plain, header."""
+def _numbered(table: str, prefix: str, bound: str) -> str:
+    """Lines of the objects for which `bound` holds, a condition on `numbered`, once each. Number 0 is the header."""
+    order = "partition by file, etag order by file_row"
+    # A line that is delivered twice is one line.
+    etag = "replace(content_key, '\"', '')"
+    named = f"select distinct {key_of('file', prefix)} as key, {etag} as etag, file, file_row, line from {table}"
+    return (
+        f"select key, etag, line, row_number() over ({order}) - 1 as row_number, "
+        f"first_value(line) over ({order}) as header from ({named}) as numbered where {bound}"
+    )
+
+
+def judged(feed: Feed, table: str, prefix: str, bound: str) -> str:
+    """Query, per object for which `bound` holds: key, etag, count_lines, count_bytes (with ends), is_plain, header."""
     mark = _text(feed.delimiter)
     # A name that stands in every header tells one that stands there again, whatever its blanks and capitals.
     telling = _text(max(feed.required, key=len)) if feed.required else f"lower(split_part(header, {mark}, 1))"
@@ -241,21 +262,20 @@ def _judged(feed: Feed, table: str, prefix: str, count: int) -> str:
         f"and (row_number = 0 or position({telling} in lower(line)) = 0)"
     )
     return (
-        "select key, case when min(etag) = max(etag) then min(etag) end, count(*), "
-        "sum(length(to_binary(coalesce(line, ''), 'utf-8')) + 1), "
-        f"min(case when {sound} then 1 else 0 end) = 1, min(header) "
-        f"from ({_numbered(table, prefix, f'key in ({_places(count)})')}) group by key"
+        "select key, case when min(etag) = max(etag) then min(etag) end as etag, count(*) as count_lines, "
+        "sum(length(to_binary(coalesce(line, ''), 'utf-8')) + 1) as count_bytes, "
+        f"min(case when {sound} then 1 else 0 end) = 1 as is_plain, min(header) as header "
+        f"from ({_numbered(table, prefix, bound)}) as lines group by key"
     )
 
 
-def _taken(feed: Feed, table: str, prefix: str, count: int) -> str:
-    """Bound are the time of loading, the batch, and each key with its etag behind a blank."""
+def taken(feed: Feed, table: str, prefix: str, bound: str, now: str, batch: str) -> str:
+    """Inserts the rows of objects for which `bound` holds; `now` and `batch` as they stand in the statement."""
     names = [*feed.columns, "_key", "_etag", "_row", "_loaded_at", "_batch"]
     values = [_field(feed, column) for column in feed.columns]
-    bound = f"key || ' ' || etag in ({_places(count)})"
     return (
         f"insert into staging.{feed.name} ({', '.join(names)}) select {', '.join(values)}, key, etag, row_number, "
-        f"cast(? as timestamp), ? from ({_numbered(table, prefix, bound)}) where row_number > 0"
+        f"{now}, {batch} from ({_numbered(table, prefix, bound)}) as lines where row_number > 0"
     )
 
 

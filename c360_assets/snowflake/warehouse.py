@@ -149,6 +149,14 @@ def query_tag(**more: str) -> str:
     return json.dumps({"app": "c360", **at_work(), **more})
 
 
+# An update locks the table until the commit: loads of two processes follow one another.
+LOAD_TURN = (
+    "create table if not exists staging.load_turn (taken_at timestamp_ntz(6))",
+    "insert into staging.load_turn select null where not exists (select 1 from staging.load_turn)",
+)
+TAKE_TURN = "update staging.load_turn set taken_at = sysdate()"
+
+
 class _SnowflakeSession:
     _TYPES = {TEXT: "varchar", INTEGER: "bigint", DECIMAL: "decimal(18,4)", DATE: "date", TIMESTAMP: "timestamp_ntz(6)"}
 
@@ -181,13 +189,11 @@ class _SnowflakeSession:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        self.execute("create table if not exists staging.load_turn (taken_at timestamp_ntz(6))")
-        if not self.rows("select 1 from staging.load_turn"):
-            self.execute("insert into staging.load_turn values (null)")
+        for statement in LOAD_TURN:
+            self.execute(statement)
         self.execute("begin")
         try:
-            # An update locks the table until the commit: loads of two processes follow one another.
-            self.execute("update staging.load_turn set taken_at = current_timestamp::timestamp_ntz")
+            self.execute(TAKE_TURN)
             yield
         except BaseException:
             # Where the connection is what failed, Snowflake rolls back when it notices.

@@ -10,7 +10,8 @@
 -#}
 {% macro entity_alone(entity_name) %}
   {%- set entity = c360.entity(entity_name) -%}
-  {%- do return(tojson([rows_alone(entity), absences_alone(entity), log_alone(entity)])) -%}
+  {%- set absences = [absences_alone(entity)] if not execute or absence_feeds(entity_name) | length > 0 else [] -%}
+  {%- do return(tojson([rows_alone(entity)] + absences + [log_alone(entity)])) -%}
 {% endmacro %}
 
 {% macro rows_alone(entity) %}
@@ -28,8 +29,7 @@
   {%- set feeds = absence_feeds(entity.name) -%}
   {%- set stream = absence_rows(entity.name, ref(entity.name ~ '_rows'), ref('superseded_objects')) -%}
   {%- set steps = absence_steps(entity, feeds, work, snapshots, stream) -%}
-  {%- do return(alone(table, staged_batches() if feeds else "select cast(null as varchar) as batch where false",
-    steps.gather, absence_write(entity, work, table, snapshots),
+  {%- do return(alone(table, staged_batches(), steps.gather, absence_write(entity, work, table, snapshots),
     {'of': steps.each, 'do': absence_verdict(entity, feeds, work, snapshots, ':judged_feed', ':judged_at')}, steps.settle)) -%}
 {% endmacro %}
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -18,10 +20,12 @@ from c360_assets.landing import Bucket, Listed
 from c360_assets.settings import Settings
 from c360_assets.snowflake import arrivals
 from c360_assets.snowflake.arrivals import Fetching
+from c360_assets.snowflake.native import native
 from c360_assets.spool import Outcome, Spool, read_all
 from c360_assets.warehouse import Session
 from tests.parts import Platform, Row, on_duckdb
 from tests.platform.test_till import item, receipt
+from tests.scripting import Procedure
 
 pytestmark = on_duckdb
 
@@ -218,3 +222,84 @@ def test_json_goes_through_our_reader(
     assert fetched(platform, "copy", "pos").objects == 1
     assert snowflake.copied == []
     assert staged(platform, "pos") == read_by_us(platform, settings, "pos")
+
+
+# ------------------------------------------------------------------------------------------------------------ by a task
+
+DATED = b"customer_id,first_name,city\n7,Gil,Rome\n8,Hal,Oslo\n"
+
+
+def taking(platform: Platform, listed: Sequence[str] | None = None) -> None:
+    """The task that takes what pipes brought, with the stage's directory as S3 has it, or some keys of it."""
+    settings = replace(platform.settings, loading="pipe", prefix=platform.bucket.prefix)
+    made = native(settings, {"customers": platform.feeds["customers"]}, {})
+    (procedure,) = [s for s in made if s.kind == "procedure"]
+    with platform.warehouse.writing("test") as session:
+        session.execute(
+            "create or replace table staging.directory "
+            "(relative_path varchar, etag varchar, size bigint, last_modified timestamp_tz)"
+        )
+        for found in platform.bucket.listed(platform.feeds["customers"]):
+            if listed is None or found.key in listed:
+                name = found.key.removeprefix(f"{platform.bucket.prefix}/" if platform.bucket.prefix else "")
+                session.execute(
+                    "insert into staging.directory select ?, ?, ?, cast(? as timestamp_tz)",
+                    [name, found.etag, found.size, f"{found.last_modified.isoformat(sep=' ')} +00:00"],
+                )
+        for statement in made:
+            if statement.kind == "table" and statement.sql.startswith(("create", "insert")):
+                session.execute(statement.sql)
+        session.execute("use schema staging")
+        assert Procedure(procedure.sql).run(session, on_fakesnow) == "nothing waits"
+
+
+def on_fakesnow(sql: str) -> str:
+    """What it has no idea of."""
+    if sql.startswith("insert into staging.woken") or sql == "alter stage staging.landing refresh":
+        return "select 1"
+    return sql.replace("directory(@staging.landing)", "staging.directory")
+
+
+def test_the_task_takes_plain_objects_as_if_read_and_leaves_us_the_others(
+    on_snowflake: Settings, settings: Settings, bucket: Bucket, snowflake: Snowflake
+) -> None:
+    platform = Platform(on_snowflake, bucket)
+    fetched(platform, "pipe")
+    bodies = {**{name: body for name, body in ALSO_PLAIN.items() if name != "zipped"}, **NOT_PLAIN, "plain": PLAIN}
+    bodies |= {"customer_20240301120000": DATED, "customer_20249901120000": DATED, "undated": DATED}
+    keys = {name: platform.put(f"{name}.csv", body) for name, body in bodies.items()}
+    before = {"customer_20240301120000", "plain", "another_order", "only_a_header", "no_last_line_end"}
+    before |= {"a_name_among_values", "customer_20249901120000"}
+    with platform.warehouse.writing("test") as session:
+        session.execute(arrivals.make_table(platform.feeds["customers"]))
+        snowflake.bring(session, platform.feeds["customers"], "staging.arrived_customers", list(keys.values()))
+    taking(platform)
+    assert {key for (key,) in platform.rows("select key from staging.object_ledger")} == {keys[n] for n in before}
+    taking(platform)
+    fetched(platform, "pipe", patience=0.0)
+    assert staged(platform) == read_by_us(platform, settings)
+    batches = [batch for (batch,) in platform.rows("select distinct batch from staging.object_ledger order by 1")]
+    assert len(batches) == 2 and all(re.fullmatch(r"\d{8}T\d{6}\.\d{6}-[0-9a-f]{4}", batch) for batch in batches)
+
+
+def test_the_task_leaves_changed_objects_and_parts_and_other_versions_to_us(
+    on_snowflake: Settings, settings: Settings, bucket: Bucket, snowflake: Snowflake
+) -> None:
+    platform = Platform(on_snowflake, bucket)
+    feed, table = platform.feeds["customers"], "staging.arrived_customers"
+    changed = platform.put("changed.csv", PLAIN)
+    fetched(platform, "pipe", patience=0.0)
+    platform.put("changed.csv", PLAIN.replace(b"Rome", b"Bonn"))
+    part, old, gone = (platform.put(f"{name}.csv", PLAIN) for name in ("part", "old", "gone"))
+    with platform.warehouse.writing("test") as session:
+        snowflake.bring(session, feed, table, [changed, part, old, gone])
+        session.execute(f"delete from {table} where file = ? and file_row = 2", [part])
+    platform.put("old.csv", PLAIN.replace(b"Rome", b"Lima"))
+    taking(platform, listed=[changed, part, old])
+    assert platform.rows("select count(*) from staging.object_ledger") == [(1,)]
+    fetched(platform, "pipe", patience=0.0)
+    # Of what changed, and has no date in its name, both versions stand.
+    versions = f"select count(distinct _etag), count(*) from staging.customers where _key = '{changed}'"
+    assert platform.rows(versions) == [(2, 2 * 3)]
+    newest = "select key, etag from staging.object_ledger qualify row_number() over (partition by key order by batch desc) = 1"
+    assert dict(platform.rows(newest)) == {o.key: o.etag for o in bucket.listed(feed)}
