@@ -96,7 +96,8 @@ def prepare_tables(session: Session, feeds: Sequence[Feed]) -> None:
     session.ensure("staging.refused_rows", REFUSED)
     session.ensure("staging.quarantine_decisions", DECISIONS)
     for feed in feeds:
-        session.ensure(f"staging.{feed.name}", dict.fromkeys(feed.columns, TEXT) | LINEAGE)
+        # What was received is on S3; what was seen and decided is nowhere else.
+        session.ensure(f"staging.{feed.name}", dict.fromkeys(feed.columns, TEXT) | LINEAGE, transient=True)
 
 
 def next_batch(session: Session) -> tuple[str, datetime]:

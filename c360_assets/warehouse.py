@@ -72,8 +72,11 @@ class Session(Protocol):
         """All or nothing, and one at a time among those who load."""
         ...
 
-    def ensure(self, table: str, columns: Mapping[str, str]) -> None:
-        """Makes `schema.table` with the columns {name: type of ours}, or adds what it lacks. Not in a transaction."""
+    def ensure(self, table: str, columns: Mapping[str, str], *, transient: bool = False) -> None:
+        """Makes `schema.table` with the columns {name: type of ours}, or adds what it lacks. Not in a transaction.
+
+        `transient`: its rows can be made again, and no copies need be kept of them.
+        """
         ...
 
     def put(self, files: Sequence[Path]) -> str:
@@ -310,7 +313,7 @@ class _DuckDBSession:
             raise
         self.execute("commit")
 
-    def ensure(self, table: str, columns: Mapping[str, str]) -> None:
+    def ensure(self, table: str, columns: Mapping[str, str], *, transient: bool = False) -> None:
         self.execute(f"create schema if not exists {table.split('.')[0]}")
         shape = ", ".join(f"{name} {self._TYPES[kind]}" for name, kind in columns.items())
         self.execute(f"create table if not exists {table} ({shape})")

@@ -26,8 +26,8 @@ from tests.engine.mixed import (
     with_colliding_hashes,
 )
 from tests.engine.streams import assert_equals_truth
-from tests.parts import BuildFailed, forget_manifest
-from tests.prove import NO_S3, Platform, Settings, mixed_round, random
+from tests.parts import BuildFailed, forget_manifest, project_with
+from tests.prove import NO_S3, Platform, Settings, customers_round, mixed_round, random
 
 KEYS = 120
 SEEDS = (3, 11, 27, 40, 41)
@@ -35,12 +35,13 @@ SEEDS = (3, 11, 27, 40, 41)
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is changed of a rule; `where` is a file of dbt/macros."""
+    """What is changed of a rule; `where` is a file of dbt/macros. `whole`: it is about what no feed gives partially."""
 
     rule: str
     where: str
     old: str
     new: str
+    whole: bool = False
 
 
 FOLD, WRITE, VIEWS, ABSENCES, AS_OF, DIALECT = (
@@ -93,7 +94,7 @@ MUTANTS = [
     Mutant("a key without an open version leaves current", WRITE, "left join (select * from {{ work }}__open where {{ same }}) as still", "left join {{ work }}__open as still"),
     Mutant("new open versions come to current", WRITE, "where not folded.is_stored and folded.is_version and folded.next_at is null", "where false"),
     Mutant("a version that opens again comes to current", WRITE, "where is_stored and not ({{ same }})) as w", "where false) as w"),
-    Mutant("an open version that moves is moved", WRITE, "'was_open and version_from = stored_version_from'", "'was_open'"),
+    Mutant("an open version that moves is moved", WRITE, "'was_open and version_from = stored_version_from'", "'was_open'", whole=True),
     Mutant("ties of an instant are replaced", WRITE, "delete_matching(ties, '(' ~ scd2_instants(entity, work) ~ ')', entity.key + ['event_time']),", ""),
     Mutant("a tie has one position", VIEWS, "partition by {{ instant }}, position order by op asc", "partition by {{ instant }} order by op asc"),
     Mutant("the winner of a tie", VIEWS, "position order by op asc, content desc) as rank_in_tie", "position order by op asc, content asc) as rank_in_tie"),
@@ -122,19 +123,19 @@ MUTANTS = [
 def caught_by(mutant: Mutant, folder: Path) -> str:
     """What failed, or nothing."""
     every = "every version" in mutant.rule
-    project = with_colliding_hashes(mixed_project(folder, every_version=every))
-    file = project / "macros" / mutant.where
-    text = file.read_text()
-    if mutant.old not in text:
-        raise LookupError(f"{mutant.where} does not say any more: {mutant.old!r}")
-    file.write_text(
-        text.replace(mutant.old, mutant.new, 1) if mutant.where != VIEWS else text.replace(mutant.old, mutant.new)
-    )
-    as_on_snowflake(project, strict=False)
+    if mutant.whole:
+        project = _mutated(project_with(folder, {}), mutant)
+    else:
+        project = _mutated(with_colliding_hashes(mixed_project(folder, every_version=every)), mutant)
     try:
         for seed in SEEDS:
             with tempfile.TemporaryDirectory(prefix="c360-mutant-") as home:
-                _every_version(seed, Path(home), project) if every else mixed_round(seed, Path(home), project, KEYS)
+                if mutant.whole:
+                    customers_round(seed, Path(home), project)
+                elif every:
+                    _every_version(seed, Path(home), project)
+                else:
+                    mixed_round(seed, Path(home), project, KEYS)
     except BuildFailed as failure:
         if not failure.failed:
             raise  # the project could not even be read: that proves nothing
@@ -144,6 +145,17 @@ def caught_by(mutant: Mutant, folder: Path) -> str:
     finally:
         forget_manifest(project)
     return ""
+
+
+def _mutated(project: Path, mutant: Mutant) -> Path:
+    file = project / "macros" / mutant.where
+    text = file.read_text()
+    if mutant.old not in text:
+        raise LookupError(f"{mutant.where} does not say any more: {mutant.old!r}")
+    file.write_text(
+        text.replace(mutant.old, mutant.new, 1) if mutant.where != VIEWS else text.replace(mutant.old, mutant.new)
+    )
+    return as_on_snowflake(project, strict=False)
 
 
 def _every_version(seed: int, home: Path, project: Path) -> None:

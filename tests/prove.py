@@ -30,14 +30,15 @@ CUSTOMER_KEYS, MIXED_KEYS = 2_000, 600
 NO_S3 = Bucket(None, "none", "none")
 
 
-def customers_round(seed: int, folder: Path) -> int:
+def customers_round(seed: int, folder: Path, project: Path | None = None) -> int:
     """The number of states that agreed with the oracle."""
     chance = random.Random(seed)
     events = events_of(seed, CUSTOMER_KEYS)
     digests: list[Any] = []
     agreed = 0
     for order in range(2):
-        stage = Stage(Platform(Settings.load({"C360_HOME": str(folder / f"{seed}-{order}")}), NO_S3))
+        home = Settings.load({"C360_HOME": str(folder / f"{seed}-{order}")})
+        stage = Stage(Platform(home, NO_S3, project=project))
         for objects in cut(events, chance, chance.randint(2, 6)):
             stage.lay(objects)
             if chance.random() < 0.3:

@@ -26,8 +26,10 @@ from c360_assets.landing import Listed
 from c360_assets.settings import Settings
 from c360_assets.snowflake import cost, objects
 from c360_assets.snowflake.arrivals import Arrived, Fetching
+from c360_assets.snowflake.native import Merged, native
 from c360_assets.snowflake.objects import Wanted
 from c360_assets.snowflake.warehouse import SnowflakeWarehouse
+from c360_assets.transform import entities_alone
 from c360_assets.warehouse import Session
 from tests.parts import BuildFailed, Platform, digest, without_shop
 
@@ -60,7 +62,7 @@ class Watching(Fetching):
 class Check:
     """One run of all steps: what held and what did not."""
 
-    def __init__(self, settings: Settings, role_arn: str, folder: Path) -> None:
+    def __init__(self, settings: Settings, role_arn: str, folder: Path, patience: float) -> None:
         name = f"C360_CHECK_{uuid.uuid4().hex[:6].upper()}"
         own = replace(
             settings.snowflake, database=name, warehouse=f"{name}_WORK",
@@ -72,6 +74,7 @@ class Check:
         )
         self.admin = SnowflakeWarehouse(replace(own, database="", warehouse=settings.snowflake.warehouse))
         self.wanted = Wanted(role_arn=role_arn, credits=2)
+        self.patience = patience
         self.bucket = local.landing_bucket(self.settings)
         # What the platform may do is what its role may.
         runs = replace(own, role=objects.roles(self.settings)["run"])
@@ -102,6 +105,7 @@ class Check:
         self.step("a build, its tests too", self.platform.build)
         self.step("a late change is spliced in", self.late)
         self.step("history is what DuckDB has", self.as_on_duckdb)
+        self.native()
         self.step(
             "as-of functions answer",
             lambda: self.rows("select * from table(core.customer_as_of('2024-01-15', '2999-01-01'))"),
@@ -116,8 +120,7 @@ class Check:
             )  # type: ignore[misc]
 
     def end(self) -> None:
-        for listed in self.bucket.listed(self.platform.feeds["customers"]):
-            self.bucket.client.delete_object(Bucket=self.bucket.name, Key=listed.key)
+        self.step("gone: objects", self.remove)
         for statement in objects.teardown(self.settings, warehouses_too=True):
             self.step(f"gone: {statement.kind} {statement.name}", lambda sql=statement.sql: self.execute(sql))  # type: ignore[misc]
 
@@ -138,6 +141,10 @@ class Check:
         for name, body in {"a.csv": FIRST, "quoted.csv": QUOTED}.items():
             self.platform.put(name, body)
 
+    def remove(self) -> None:
+        for listed in self.bucket.listed(self.platform.feeds["customers"]):
+            self.bucket.client.delete_object(Bucket=self.bucket.name, Key=listed.key)
+
     def same_by(self, way: str) -> bool:
         """The same objects again, into the same table, which is put back as it was."""
         read = "select * exclude (_loaded_at, _batch) from staging.customers"
@@ -146,7 +153,7 @@ class Check:
         self.execute("create or replace table staging.ledger_kept clone staging.object_ledger")
         self.execute("delete from staging.customers")
         self.execute("delete from staging.object_ledger")
-        fetching, until, loaded = Watching(way, self.settings.prefix, 3600.0), time.monotonic() + 600, 0
+        fetching, until, loaded = Watching(way, self.settings.prefix, 3600.0), time.monotonic() + 2 * self.patience, 0
         while loaded < 2 and time.monotonic() < until:
             loaded += staging.load_new(
                 self.platform.feeds["customers"], self.bucket, self.platform.warehouse, self.settings.spool,
@@ -171,6 +178,35 @@ class Check:
         other.sync()
         return other.digest() == self.platform.digest()
 
+    def native(self) -> None:
+        """Streams and tasks are made by whom they belong to, and merge what a load of ours brings."""
+        names = [entity.name for entity in self.entities]
+        rendered = entities_alone(self.platform.project, self.settings.dbt_home, self.platform.warehouse, names)
+        merged = {name: Merged.read(models) for name, models in rendered.items()}
+        pipes = replace(self.settings, loading="pipe" if self.wanted.role_arn else "read")
+        execute = self.execute
+        for statement in native(pipes, {"customers": self.platform.feeds["customers"]}, merged):
+            if statement.sql.startswith("use role"):
+                execute = self.execute_as_run
+            self.step(f"{statement.kind} {statement.name}", lambda sql=statement.sql, execute=execute: execute(sql))  # type: ignore[misc]
+        self.step("a task merges what was loaded", self.merged_by_task)
+
+    def merged_by_task(self) -> bool:
+        self.platform.put("c.csv", FIRST.replace(b"2024-01-01", b"2024-05-01").replace(b"Rome", b"Lima"))
+        self.platform.load()
+        until = time.monotonic() + self.patience
+        while self.rows("select count(*) from core.customer where city = 'Lima'") == [(0,)]:
+            if time.monotonic() > until:
+                return False
+            time.sleep(10)
+        before = self.platform.digest()
+        self.platform.sync()
+        return self.platform.digest() == before
+
+    def execute_as_run(self, sql: str) -> None:
+        with self.platform.warehouse.writing("check") as session:
+            session.execute(sql)
+
     def masked(self) -> bool:
         reader = replace(self.settings.snowflake, role=objects.roles(self.settings)["read"])
         self.execute(f"grant role {reader.role} to user {objects.user(reader.user)}")
@@ -191,13 +227,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.snowflake_check", description=__doc__)
     parser.add_argument("--role-arn", default="", help="the AWS role that may read the bucket")
     parser.add_argument("--keep", action="store_true", help="leave what was made")
+    parser.add_argument("--patience", type=float, default=300.0, help="seconds until a task has run (300)")
     options = parser.parse_args()
     settings = Settings.load()
     if settings.warehouse != "snowflake":
         print("C360_WAREHOUSE is duckdb: there is nothing to check", file=sys.stderr)
         return 64
     with tempfile.TemporaryDirectory(prefix="c360-check-") as folder:
-        check = Check(settings, options.role_arn, Path(folder))
+        check = Check(settings, options.role_arn, Path(folder), options.patience)
         try:
             check.run()
         finally:

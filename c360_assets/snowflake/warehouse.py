@@ -202,10 +202,11 @@ class _SnowflakeSession:
             raise
         self.execute("commit")
 
-    def ensure(self, table: str, columns: Mapping[str, str]) -> None:
+    def ensure(self, table: str, columns: Mapping[str, str], *, transient: bool = False) -> None:
         self.execute(f"create schema if not exists {table.split('.')[0]}")
         shape = ", ".join(f"{name} {self._TYPES[kind]}" for name, kind in columns.items())
-        self.execute(f"create table if not exists {table} ({shape})")
+        kind = "transient table" if transient else "table"
+        self.execute(f"create {kind} if not exists {table} ({shape})")
         self.execute(f"select * from {table} limit 0")
         there = {d[0].lower() for d in self._cursor.description or []}
         for name, kind in columns.items():

@@ -264,11 +264,16 @@ def random_objects(
     """Objects of all four feeds: few instants and few values, so that everything meets."""
     objects: list[tuple[str, datetime | None, list[Any]]] = []
     said: dict[str, list[Any]] = {}
+    before = [list(keys)]
     for _ in range(count):
         feed = chance.choice(("probe_changes", "probe_parts", "probe_days", "probe_days", "probe_stream"))
         if feed == "probe_days":
-            share = chance.choice((0.95, 0.9, 0.3, 0.2))
-            rows = [_row(chance, key) for key in keys if chance.random() < share]
+            # Of all keys, or nearly those that some file before had, as is the way of snapshots.
+            share, of = (
+                (0.97, chance.choice(before)) if chance.random() < 0.4 else (chance.choice((0.95, 0.9, 0.3, 0.2)), keys)
+            )
+            before.append([key for key in of if chance.random() < share])
+            rows = [_row(chance, key) for key in before[-1]]
             rows += [_row(chance, chance.choice(keys)) for _ in range(3)]
             if chance.random() < 0.2:
                 rows[0]["values"]["t2"], rows[0]["bad"] = "no date", True  # its key can be read
@@ -282,15 +287,21 @@ def random_objects(
         rows = [_row(chance, chance.choice(keys), feed) for _ in range(len(keys) * 2 // 3)]
         # The same event again, in this object or a later one, with another position or none: the greatest counts.
         again = chance.sample(rows, len(rows) // 8) + chance.sample(
-            before := said.setdefault(feed, []), len(before) // 8
+            earlier := said.setdefault(feed, []), len(earlier) // 8
         )
         rows += [row | {"pos": _position(chance, feed)} for row in again]
-        before += rows
+        earlier += rows
         if feed == "probe_stream":
             if chance.random() < 0.3:
                 rows.append(_row(chance, ("", ""), feed) | {"op": "t"})
             rows.append(_row(chance, ("", ""), feed) | {"op": "tombstone"})
         objects.append((feed, None, rows))
+    if chance.random() < 0.7:
+        # The source has shrunk, and stays so: if a person believes the first such file, the next is like it.
+        of = list(keys)
+        for hour, share in enumerate((0.9, 0.3, 0.97), 10):
+            of = [key for key in of if chance.random() < share]
+            objects.append(("probe_days", EPOCH + timedelta(hours=hour), [_row(chance, key) for key in of]))
     return objects
 
 
