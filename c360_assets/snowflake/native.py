@@ -125,7 +125,7 @@ def _merging(models: Sequence[Merged], streams: Mapping[str, str]) -> list[str]:
 def _until_nothing_waits(waiting: Sequence[str], streams: Mapping[str, str]) -> list[str]:
     """The end of the loop: empties the streams if nothing waits, else goes round again. And of the procedure."""
     body = ["begin transaction;"]
-    body += [f"insert into {WOKEN} select sysdate() from {stream} where false;" for stream in streams]
+    body += [f"insert into {WOKEN} select sysdate() from {stream} where 0 = 1;" for stream in streams]
     counted = " union all ".join(f"select 1 as one from ({query}) as waiting_{n}" for n, query in enumerate(waiting))
     body += [f"select count(*) into :waiting from ({counted}) as all_waiting;"]
     body += ["if (waiting = 0) then", "commit;", "return 'nothing waits';", "end if;", "rollback;", "end loop;"]

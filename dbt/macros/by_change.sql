@@ -28,9 +28,12 @@
   {%- if is_new %}{% do forget_batches(this) %}{% endif -%}
   {%- set count_batches = take_new_batches(this, upstream_batches(config.require('upstream'))) -%}
 
+  {%- set nulls = [false] -%}
   {%- if count_batches > 0 or is_new -%}
     {%- do work_table(this.identifier ~ '__touched', touched_grains(grain)) -%}
-    {%- do work_table(work, sql) -%}
+    {%- do nulls.append(run_query(
+      'select 1 from ' ~ this.identifier ~ '__touched where ' ~ (grain | join(' is null or ')) ~ ' is null limit 1') | length > 0) -%}
+    {%- do work_table(work, sql if nulls[-1] else sql | replace(' is not distinct from touched.', ' = touched.')) -%}
   {%- endif -%}
   {%- if is_new -%}
     {%- if existing is not none and existing.type != 'table' %}{% do adapter.drop_relation(existing) %}{% endif -%}
@@ -46,10 +49,10 @@
   {%- endif -%}
 
   {%- if count_batches > 0 -%}
+    {%- do find_touched(this, grain, nulls[-1]) -%}
     {%- set dml = [] -%}
-    {%- if carries is not none %}{% do dml.append(changes_of_rows(changes, grain + carries, work)) %}{% endif -%}
-    {%- do dml.append(
-      "delete from " ~ this ~ " using " ~ this.identifier ~ "__touched as w where " ~ same_values(this.identifier, 'w', grain)) -%}
+    {%- if carries is not none %}{% do dml.append(changes_of_rows(changes, grain, carries, work, nulls[-1])) %}{% endif -%}
+    {%- do dml.append(delete_touched(this, grain, nulls[-1])) -%}
     {%- do dml.append("insert into " ~ this ~ " select * from " ~ work) -%}
     {%- do write_batches(this, dml) -%}
   {%- else -%}
@@ -104,22 +107,28 @@
 {%- endmacro %}
 
 {#- What the rows were that go, and what those are that come. -#}
-{% macro changes_of_rows(changes, columns, work) -%}
+{% macro changes_of_rows(changes, grain, carries, work, nulls) -%}
   insert into {{ changes }}
-  select {{ columns | join(', ') }}, newest.batch
+  select {{ (grain + carries) | join(', ') }}, newest.batch
   from (
-    select {{ 'target.' ~ (columns | join(', target.')) }}
-    from {{ this }} as target
-    inner join {{ this.identifier }}__touched as touched on {{ same_values('target', 'touched', config.require('grain')) }}
+    {{ touched_rows(this, grain + carries, grain, nulls) }}
     union
-    select {{ columns | join(', ') }} from {{ work }}
+    select {{ (grain + carries) | join(', ') }} from {{ work }}
   ) as changed
   cross join (select max(batch) as batch from {{ this.identifier }}__batches) as newest
 {%- endmacro %}
 
-{#- Inside a `by_change` model: does the row of `alias` belong to a grain that changed? -#}
+{#-
+  Inside a `by_change` model: does the row of `alias` belong to a grain that changed? Where no grain that changed has a null,
+  the materialization asks for equality instead: rows that are nothing like it are left out while they are read.
+-#}
 {% macro is_touched(alias) -%}
   exists (select 1 from {{ this.identifier }}__touched as touched where {{ same_values(alias, 'touched', config.require('grain')) }})
+{%- endmacro %}
+
+{#- Two rows agree on the grain; nulls are values, if there are any. -#}
+{% macro same_grain(left, right, grain, nulls) -%}
+  {{ same_values(left, right, grain) if nulls else agree(left, right, grain) }}
 {%- endmacro %}
 
 {#- A model that this one depends on, by its name, and its relation. -#}

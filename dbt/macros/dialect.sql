@@ -392,6 +392,38 @@
 {% endmacro %}
 {% macro snowflake__refresh_found_by(log, key) %}{% endmacro %}
 
+{#-
+  Rows of a `by_change` table whose grain changed: on DuckDB they are found once, by the grain alone, and known by their addresses
+  from then on, in the transaction that writes. `nulls`: has one of the grains that changed a null?
+-#}
+{% macro find_touched(relation, grain, nulls) %}{{ return(adapter.dispatch('find_touched', 'c360')(relation, grain, nulls)) }}{% endmacro %}
+{% macro duckdb__find_touched(relation, grain, nulls) %}
+  {%- do begin_reading() -%}
+  {%- do work_table(relation.identifier ~ '__found', 'select target.rowid as _address from ' ~ relation ~ ' as target where exists (select 1 from '
+    ~ relation.identifier ~ '__touched as touched where ' ~ same_grain('target', 'touched', grain, nulls) ~ ')') -%}
+{% endmacro %}
+{% macro snowflake__find_touched(relation, grain, nulls) %}{% endmacro %}
+{% macro touched_rows(relation, columns, grain, nulls) %}
+  {{- return(adapter.dispatch('touched_rows', 'c360')(relation, columns, grain, nulls)) -}}
+{% endmacro %}
+{% macro duckdb__touched_rows(relation, columns, grain, nulls) -%}
+  select {{ 'target.' ~ (columns | join(', target.')) }}
+  from {{ relation }} as target
+  inner join {{ relation.identifier }}__found as found on target.rowid = found._address
+{%- endmacro %}
+{% macro snowflake__touched_rows(relation, columns, grain, nulls) -%}
+  select {{ 'target.' ~ (columns | join(', target.')) }}
+  from {{ relation }} as target
+  inner join {{ relation.identifier }}__touched as touched on {{ same_grain('target', 'touched', grain, nulls) }}
+{%- endmacro %}
+{% macro delete_touched(relation, grain, nulls) %}{{ return(adapter.dispatch('delete_touched', 'c360')(relation, grain, nulls)) }}{% endmacro %}
+{% macro duckdb__delete_touched(relation, grain, nulls) -%}
+  delete from {{ relation }} using {{ relation.identifier }}__found as w where {{ relation.identifier }}.rowid = w._address
+{%- endmacro %}
+{% macro snowflake__delete_touched(relation, grain, nulls) -%}
+  delete from {{ relation }} using {{ relation.identifier }}__touched as w where {{ same_grain(relation.identifier, 'w', grain, nulls) }}
+{%- endmacro %}
+
 {#- The row of a table from which a work table's row was read. -#}
 {% macro same_row(table, work, identity) %}{{ return(adapter.dispatch('same_row', 'c360')(table, work, identity)) }}{% endmacro %}
 {% macro duckdb__same_row(table, work, identity) %}{{ table }}.rowid = {{ work }}._address{% endmacro %}

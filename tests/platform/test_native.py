@@ -6,12 +6,16 @@ The procedures are run as they are rendered, their statements on fakesnow, the c
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
 from c360_assets.snowflake.native import Merged, native
 from c360_assets.transform import entities_alone
+from c360_assets.warehouse import WarehouseRefused
 from tests.engine.mixed import PROBE, Mixed, keys_of, mixed_project, random_objects, without
 from tests.engine.streams import assert_equals_truth
 from tests.parts import Platform, on_duckdb
@@ -32,14 +36,24 @@ def on_fakesnow(sql: str) -> str:
     return "select 1" if sql.startswith("insert into staging.woken") else sql
 
 
-def test_upserts_parts_snapshots_and_envelopes_are_merged_by_tasks_and_runs_in_turns(
-    on_snowflake: Settings, bucket: Bucket, tmp_path: Path
-) -> None:
+@pytest.fixture
+def stage(on_snowflake: Settings, bucket: Bucket, tmp_path: Path) -> Mixed:
+    """An entity of four feeds, whose tables a run of ours has made."""
+    made = Mixed(Platform(on_snowflake, bucket, project=mixed_project(tmp_path)))
+    made.build()
+    return made
+
+
+def run(procedure: Procedure, platform: Platform, seen: Callable[[str], str] = on_fakesnow) -> str:
+    with platform.warehouse.writing("test") as session:
+        session.execute("use schema core")  # that of the procedure
+        return procedure.run(session, seen)
+
+
+def test_upserts_parts_snapshots_and_envelopes_are_merged_by_tasks_and_runs_in_turns(stage: Mixed) -> None:
     chance = random.Random(12)
-    platform = Platform(on_snowflake, bucket, project=mixed_project(tmp_path))
-    stage = Mixed(platform)
-    stage.build()
-    procedure = merging(on_snowflake, platform, "probe")
+    platform = stage.platform
+    procedure = merging(platform.settings, platform, "probe")
     for turn in range(4):
         stage.lay(random_objects(chance, keys_of(60), 4))
         if turn:
@@ -50,9 +64,31 @@ def test_upserts_parts_snapshots_and_envelopes_are_merged_by_tasks_and_runs_in_t
         if turn == 2:
             stage.build()
         else:
-            with platform.warehouse.writing("test") as session:
-                session.execute("use schema core")  # that of the procedure
-                assert procedure.run(session, on_fakesnow) == "nothing waits"
+            assert run(procedure, platform) == "nothing waits"
         assert_equals_truth(platform, stage.truth(), PROBE, "probe")
     marks = platform.rows("select model, count(*), count(distinct batch) from core.consumed_batches group by model")
     assert [(model, count == distinct) for model, count, distinct in marks] == [("probe_log", True)]
+
+
+def test_what_another_run_took_meanwhile_is_not_taken_again_and_another_declaration_is_told(stage: Mixed) -> None:
+    platform = stage.platform
+    procedure = merging(platform.settings, platform, "probe")
+    stage.lay(random_objects(random.Random(3), keys_of(20), 2))
+
+    def another_takes_it(sql: str) -> str:
+        if sql == "begin transaction":
+            with platform.warehouse.writing("another") as session:
+                session.execute(
+                    "insert into clean.consumed_batches select 'probe_rows', max(batch) from staging.object_ledger"
+                )
+        return on_fakesnow(sql)
+
+    with pytest.raises(WarehouseRefused, match="another run has built probe_rows meanwhile"):
+        run(procedure, platform, another_takes_it)
+    assert platform.rows("select count(*) from clean.probe_rows") == [(0,)]
+    with platform.warehouse.writing("test") as session:
+        session.execute("delete from clean.consumed_batches")
+        session.execute("update core.declarations set declaration = '{}' where model = 'probe_log'")
+    with pytest.raises(WarehouseRefused, match="probe_log was made for another declaration"):
+        run(procedure, platform)
+    assert platform.rows("select count(*) from core.probe_log") == [(0,)]
