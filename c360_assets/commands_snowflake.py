@@ -58,6 +58,12 @@ def _native(
 
     if unknown := sorted(set(wanted) - set(there)):
         raise UsageError(f"--native: no entity is called {', '.join(unknown)}; there are: {', '.join(sorted(there))}")
+    gated = sorted({feed.entity for feed in feeds.values() if feed.entity and any(e.blocks for e in feed.expect)})
+    if refused := [name for name in gated if name in (wanted or there)]:
+        raise UsageError(
+            f"--native: {', '.join(refused)}: a feed has an expectation of severity block, to which no task holds; "
+            "name the other entities, or let it warn"
+        )
     warehouse = SnowflakeWarehouse(settings.snowflake)
     rendered = entities_alone(settings.dbt_project, settings.dbt_home, warehouse, list(wanted or there))
     return native.native(settings, feeds, {name: Merged.read(models) for name, models in rendered.items()})

@@ -15,8 +15,8 @@ from c360_assets.warehouse import Session
 BLOCK = re.compile(
     r"create or replace procedure [\w.]+\(\) returns varchar language sql execute as owner as \$\$\n(.*)\n\$\$", re.S
 )
-OPENS = re.compile(r"loop|if \((\w+) (>|=) 0\) then|for (\w+) in (\w+) do")
-CLOSES = {"end loop;": "loop", "end if;": "if", "end for;": "for"}
+OPENS = re.compile(r"if \((\w+) (>|=) 0\) then|for (\w+) in (\w+) do")
+CLOSES = {"end if;": "if", "end for;": "for"}
 HANDLER = ["exception", "when other then", "rollback;", "raise;", "end;"]
 
 
@@ -82,7 +82,7 @@ def _statements(block: list[Any]) -> list[str]:
             found += _statements(part[1])
         elif assigned := re.fullmatch(r"(\w+) := \((.*)\)", part, re.S):
             found.append(assigned.group(2))
-        elif not re.match(r"\w+ := |return ", part):
+        elif not re.match(r"\w+ := |return |let ", part):
             found.append(part)
     return found
 
@@ -91,10 +91,7 @@ def _run(block: list[Any], session: Session, values: dict[str, Any], seen: Calla
     for part in block:
         if isinstance(part, tuple):
             opened, inner = part
-            if opened.group(0) == "loop":
-                while True:
-                    _run(inner, session, values, seen)
-            elif opened.group(1):
+            if opened.group(1):
                 value = values[opened.group(1)]
                 if value > 0 if opened.group(2) == ">" else value == 0:
                     _run(inner, session, values, seen)
@@ -103,6 +100,8 @@ def _run(block: list[Any], session: Session, values: dict[str, Any], seen: Calla
                 for row in rows:
                     values[opened.group(3)] = dict(zip(names, row, strict=True))
                     _run(inner, session, values, seen)
+        elif cursor := re.fullmatch(r"let (\w+) cursor for (\w+)", part):
+            values[cursor.group(1)] = values[cursor.group(2)]
         elif returned := re.fullmatch(r"return '(.*)'", part):
             raise Returned(returned.group(1))
         elif assigned := re.fullmatch(r"(\w+) := \((.*)\)", part, re.S):

@@ -11,6 +11,7 @@ is emptied, in one transaction: so nothing is lost with a stream that went stale
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +74,7 @@ class _Native:
                 yield Statement("table", "staging.load_turn", sql)
             streams = {f"{arrivals.table_of(feed)}_news": arrivals.table_of(feed) for feed in arriving}
             body = _taking(arriving, streams, f"{self.settings.prefix}/" if self.settings.prefix else "")
-            yield from self._task("staging.take_arrivals", body, streams, "load", "append_only = true")
+            yield from self._task("staging.take_arrivals", body, streams, "load", " append_only = true")
         for entity, models in merged.items():
             streams = {
                 f"core.{entity}_loaded": "staging.object_ledger",
@@ -88,7 +89,8 @@ class _Native:
         if "$$" in text:
             raise ValueError(f"{name}: a statement holds $$, which ends a procedure's text")
         for stream, table in streams.items():
-            made = f"create stream if not exists {stream} on table {table} {option}".rstrip()
+            # Made anew each time: one that went stale could not be read, and what is there already wakes too.
+            made = f"create or replace stream {stream} on table {table}{option} show_initial_rows = true"
             yield Statement("stream", stream, made)
         yield Statement(
             "procedure",
@@ -101,7 +103,8 @@ class _Native:
             "task",
             task,
             f"create or replace task {task} warehouse = {warehouses(self.settings)[work]} schedule = '1 minute' "
-            f"allow_overlapping_execution = false user_task_timeout_ms = {MINUTES_AT_MOST * 60_000} "
+            "allow_overlapping_execution = false suspend_task_after_num_failures = 0 "
+            f"user_task_timeout_ms = {MINUTES_AT_MOST * 60_000} "
             f"when {woken} as call {name}()",
         )
         yield Statement("task", task, f"alter task {task} resume")
@@ -110,25 +113,37 @@ class _Native:
 def _merging(models: Sequence[Merged], streams: Mapping[str, str]) -> list[str]:
     """The procedure that merges an entity."""
     body = ["declare", "waiting integer;", "judged_feed varchar;", "judged_at timestamp_ntz(6);", "sets resultset;"]
-    body += ["begin", "loop"]
+    body += ["begin"]
     for model in models:
         body += [_ended(model.steps[0]), f"select count(*) into :waiting from {model.model}__batches;"]
         body += ["if (waiting > 0) then", *map(_ended, model.steps[1:])]
         if model.each:
             body += [_ended(f"sets := (select * from ({model.each['of']}) as waiting_sets order by feed, event_time)")]
-            body += ["for one in sets do", "judged_feed := one.feed;", "judged_at := one.event_time;"]
+            body += [
+                "let judging cursor for sets;",
+                "for one in judging do",
+                "judged_feed := one.feed;",
+                "judged_at := one.event_time;",
+            ]
             body += [_ended(model.each["do"]), "end for;"]
         body += [*map(_ended, model.then), "begin transaction;", *map(_ended, model.writes), "commit;", "end if;"]
-    return body + _until_nothing_waits([model.batches for model in models], streams)
+    return body + _ending([model.batches for model in models], streams)
 
 
-def _until_nothing_waits(waiting: Sequence[str], streams: Mapping[str, str]) -> list[str]:
-    """The end of the loop: empties the streams if nothing waits, else goes round again. And of the procedure."""
+def _ending(waiting: Sequence[str], streams: Mapping[str, str]) -> list[str]:
+    """The end of a procedure: empties the streams if nothing waits any more; else they wake the task again."""
     body = ["begin transaction;"]
     body += [f"insert into {WOKEN} select sysdate() from {stream} where 0 = 1;" for stream in streams]
     counted = " union all ".join(f"select 1 as one from ({query}) as waiting_{n}" for n, query in enumerate(waiting))
     body += [f"select count(*) into :waiting from ({counted}) as all_waiting;"]
-    body += ["if (waiting = 0) then", "commit;", "return 'nothing waits';", "end if;", "rollback;", "end loop;"]
+    body += [
+        "if (waiting = 0) then",
+        "commit;",
+        "return 'nothing waits';",
+        "end if;",
+        "rollback;",
+        "return 'more waits';",
+    ]
     return [*body, "exception", "when other then", "rollback;", "raise;", "end;"]
 
 
@@ -188,13 +203,16 @@ def _in_name(feed: Feed) -> tuple[str, str] | None:
     if not pattern or zone != "UTC":
         return None
     text = pattern.pattern.replace("(?:", "(").replace(r"\d", "[0-9]")
-    if "\\" in text or "(?" in text or "'" in text or pattern.flags & ~32:
+    is_lazy = re.search(r"[*+?}]\?", text)
+    if is_lazy or "\\" in text or "(?" in text or "'" in text or pattern.flags & ~re.UNICODE:
         return None
     # Its first group: how many open before it that were none.
     group = pattern.pattern.replace("(?:", "\0").partition("(")[0].count("\0") + 1
     stated = f"left(regexp_substr({{name}}, '{_braced(text)}', 1, 1, 'e', {group}), 14)"
     parts = r"'^(.{{4}})(.{{2}})(.{{2}})(.{{2}})(.{{2}})(.{{2}})$', '\\1-\\2-\\3 \\4:\\5:\\6'"
-    return f"'{text}'", f"try_cast(regexp_replace({stated}, {parts}) as timestamp_ntz(6))"
+    # Fewer digits would be taken for an epoch.
+    whole = f"case when regexp_like({stated}, '[0-9]{{{{14}}}}') then regexp_replace({stated}, {parts}) end"
+    return f"'{text}'", f"try_cast({whole} as timestamp_ntz(6))"
 
 
 def _braced(text: str) -> str:
@@ -203,7 +221,7 @@ def _braced(text: str) -> str:
 
 def _taking(feeds: Sequence[Feed], streams: Mapping[str, str], prefix: str) -> list[str]:
     """The procedure that takes what pipes brought."""
-    body = ["declare", "waiting integer;", "batch varchar;", "loaded_at timestamp_ntz(6);", "begin", "loop"]
+    body = ["declare", "waiting integer;", "batch varchar;", "loaded_at timestamp_ntz(6);", "begin"]
     body += [f"alter stage {arrivals.STAGE} refresh;"]
     for feed in feeds:
         work = f"taking_{feed.name}"
@@ -224,7 +242,7 @@ def _taking(feeds: Sequence[Feed], streams: Mapping[str, str], prefix: str) -> l
             )
         ]
         body += [_ended(arrivals.forgotten(feed, prefix, f"'{feed.name}'")), "commit;", "end if;"]
-    return body + _until_nothing_waits([takeable(feed, prefix) for feed in feeds], streams)
+    return body + _ending([takeable(feed, prefix) for feed in feeds], streams)
 
 
 # Sorts after every other, as staging.next_batch has it.

@@ -26,7 +26,7 @@
     {%- do absence_make_tables(entity, table, snapshots, sql) -%}
   {%- endif -%}
 
-  {%- if feeds | length > 0 and take_new_batches(this, staged_batches()) > 0 -%}
+  {%- if feeds | length > 0 and take_new_batches(this, consumed_by(entity.name ~ '_rows') or staged_batches()) > 0 -%}
     {%- set steps = absence_steps(entity, feeds, work, snapshots, sql) -%}
     {%- do take_steps(steps.gather) -%}
     {%- for feed, instant in run_query(
@@ -133,19 +133,20 @@ select * from final
 {% macro absence_sets(entity, feeds, stream) %}
   {%- set ledger = staged('object_ledger') -%}
   {%- set decisions = staged('quarantine_decisions') -%}
+  {%- set taken = '(' ~ (consumed_by(entity.name ~ '_rows') or staged_batches()) ~ ')' -%}
   {%- set no_key = [] -%}
   {%- for column in entity.key %}{% do no_key.append('stream.' ~ column ~ ' is null') %}{% endfor -%}
   {%- set snapshot_feeds = [] -%}
   {%- for feed in feeds if feed.feed.get('kind') == 'snapshot' %}{% do snapshot_feeds.append(feed.name) %}{% endfor %}
   with dismissed as (
     select feed, _key, _etag, _row, max(batch) as batch
-    from {{ decisions }} where decision = 'dismiss'
+    from {{ decisions }} where decision = 'dismiss' and batch in {{ taken }}
     group by feed, _key, _etag, _row
   ),
 
   released as (
     select feed, _key, _etag, max(batch) as batch
-    from {{ decisions }} where decision = 'release'
+    from {{ decisions }} where decision = 'release' and batch in {{ taken }}
     group by feed, _key, _etag
   ),
 
@@ -182,6 +183,7 @@ select * from final
     left join keyless on ledger.feed = keyless.feed and ledger.key = keyless._key and ledger.etag = keyless._etag
     left join released on ledger.feed = released.feed and ledger.key = released._key and ledger.etag = released._etag
     where ledger.feed in ('{{ snapshot_feeds | join("', '") }}') and ledger.status = 'loaded' and ledger.event_time is not null
+      and ledger.batch in {{ taken }}
 
     union all
 

@@ -17,9 +17,10 @@
 {% macro rows_alone(entity) %}
   {%- set rows = ref(entity.name ~ '_rows') -%}
   {%- set node = graph.nodes.values() | selectattr('name', 'equalto', rows.identifier) | first if execute else {'config': {'unique_key': []}} -%}
-  {%- do return(alone(rows, staged_batches(),
+  {#- Of its own feeds alone: a batch of one that it does not know yet is left to those who do. -#}
+  {%- do return(alone(rows, staged_batches(declared_feeds(entity.name) | map(attribute='name') | list),
     [work_step(rows.identifier ~ '__rows', entity_rows(entity.name))],
-    by_batch_write(rows, entity_rows_columns(entity), node.config.unique_key))) -%}
+    [assert_declaration(ref(entity.name ~ '_log'), entity)] + by_batch_write(rows, entity_rows_columns(entity), node.config.unique_key))) -%}
 {% endmacro %}
 
 {% macro absences_alone(entity) %}
@@ -29,7 +30,7 @@
   {%- set feeds = absence_feeds(entity.name) -%}
   {%- set stream = absence_rows(entity.name, ref(entity.name ~ '_rows'), ref('superseded_objects')) -%}
   {%- set steps = absence_steps(entity, feeds, work, snapshots, stream) -%}
-  {%- do return(alone(table, staged_batches(), steps.gather, absence_write(entity, work, table, snapshots),
+  {%- do return(alone(table, consumed_by(entity.name ~ '_rows'), steps.gather, absence_write(entity, work, table, snapshots),
     {'of': steps.each, 'do': absence_verdict(entity, feeds, work, snapshots, ':judged_feed', ':judged_at')}, steps.settle)) -%}
 {% endmacro %}
 
@@ -41,7 +42,7 @@
   {%- endfor -%}
   {%- set stream = 'select * from ' ~ ref(entity.name ~ '_events') -%}
   {%- set steps = scd2_steps(entity, log, stream, true) -%}
-  {%- do return(alone(log, scd2_batches(stream), steps.gather + steps.settle + steps.fold,
+  {%- do return(alone(log, scd2_batches(stream, entity), steps.gather + steps.settle + steps.fold,
     [assert_declaration(log, entity)] + scd2_write(entity, log, beside[''], beside['_ties'], beside['_changes'], true))) -%}
 {% endmacro %}
 

@@ -47,12 +47,24 @@
   {% endcall %}
 {% endmacro %}
 
-{#- Every batch that staging holds: loads, and decisions on refused rows. -#}
-{% macro staged_batches() -%}
-  select batch from {{ source('staging', 'object_ledger') }}
+{#- Every batch that staging holds, or those of some feeds: loads, and decisions on refused rows. -#}
+{% macro staged_batches(feeds=none) -%}
+  {%- set chosen = " where feed in ('" ~ (feeds | join("', '")) ~ "')" if feeds is not none else '' -%}
+  select batch from {{ source('staging', 'object_ledger') }}{{ chosen }}
   union all
-  select batch from {{ source('staging', 'quarantine_decisions') }}
+  select batch from {{ source('staging', 'quarantine_decisions') }}{{ chosen }}
 {%- endmacro %}
+
+{#-
+  The query for the batches that another model has consumed; null if there is no such model. Staging may grow while models are
+  built: one that reads what others made of a batch takes it after them, or it would mark what it has not seen.
+-#}
+{% macro consumed_by(name) %}
+  {%- for node in graph.nodes.values() if name and node.resource_type == 'model' and node.name == name -%}
+    {%- set relation = api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias) -%}
+    {%- do return("select batch from " ~ consumed_batches(relation) ~ " where model = '" ~ node.alias ~ "'") -%}
+  {%- endfor -%}
+{% endmacro %}
 
 {#- The work table of the batches that a `by_batch` model has to take now; of the one it stands in, if none is named. -#}
 {% macro new_batches(model_name=none) %}{{ model_name or this.identifier }}__batches{% endmacro %}
@@ -75,6 +87,7 @@
   and, if `unique_key` is set, rows of former batches equal in it make way (a replayed row stands once), except those
   that are `final`, a condition on them: these stand, and the new ones are left out. With `final` comes `record`, the columns
   of what is replayed as one: what is not final of a record makes way for all that now comes of it.
+  With `after`, a model that makes the rows which this one reads, it takes what that one has taken, and nothing that was staged since.
   Rows of a batch that is taken again (its mark was lost in a rebuild) are replaced, never added to.
 -#}
 {% materialization by_batch, default %}
@@ -88,7 +101,7 @@
   {%- do ensure_consumed_batches(this) -%}
   {%- if should_full_refresh() %}{% do forget_batches(this) %}{% endif -%}
   {%- set existing = load_cached_relation(this) -%}
-  {%- set count_batches = take_new_batches(this, staged_batches()) -%}
+  {%- set count_batches = take_new_batches(this, consumed_by(config.get('after')) or staged_batches()) -%}
 
   {%- if count_batches > 0 or existing is none -%}
     {%- do work_table(work, sql) -%}

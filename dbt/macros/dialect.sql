@@ -226,7 +226,8 @@
   {%- do run_query('rollback') -%}
   {#- An emulator, which is what one reaches without TLS, knows of no tags. -#}
   {%- if target.get('protocol', 'https') == 'https' -%}
-    {%- do run_query("alter session set query_tag = " ~ literal(tojson(tag)) ~ " timezone = 'UTC' lock_timeout = 600") -%}
+    {%- do run_query("alter session set query_tag = " ~ literal(tojson(tag)) ~ " timezone = 'UTC' lock_timeout = 600"
+      ~ " timestamp_ntz_output_format = 'YYYY-MM-DD HH24:MI:SS.FF6'") -%}
   {%- endif -%}
 {% endmacro %}
 {#- dbt's own materializations call these two. -#}

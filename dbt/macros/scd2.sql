@@ -42,7 +42,7 @@
     {%- do refresh_found_by(log, entity.key) -%}
   {%- endif -%}
 
-  {%- if take_new_batches(this, scd2_batches(sql)) > 0 -%}
+  {%- if take_new_batches(this, scd2_batches(sql, entity)) > 0 -%}
     {%- do begin_reading() -%}
     {%- set retracting = scd2_fold_batches(entity, log, sql) -%}
     {%- do write_batches(this, scd2_write(entity, log, current, ties, changes, retracting)) -%}
@@ -55,11 +55,21 @@
   {{ return({'relations': [log, current, ties, changes]}) }}
 {% endmaterialization %}
 
-{#- The batches in the stream: those that bring rows and those that take some back. -#}
-{% macro scd2_batches(stream) -%}
-  select _batch as batch from ({{ stream }}) as brought
-  union all
-  select _retracted_by as batch from ({{ stream }}) as taken_back where _retracted_by is not null
+{#-
+  The batches in the stream: those that bring rows and those that take some back. What takes back is known as soon as it is staged:
+  of an entity that is made of feeds, batches count once its rows and absences are made of them.
+-#}
+{% macro scd2_batches(stream, entity) -%}
+  select batch
+  from (
+    select _batch as batch from ({{ stream }}) as brought
+    union all
+    select _retracted_by as batch from ({{ stream }}) as taken_back where _retracted_by is not null
+  ) as in_stream
+  where true
+  {%- for made in [entity.name ~ '_rows'] + ([entity.name ~ '_absences'] if absence_feeds(entity.name) | length > 0 else []) if consumed_by(made) %}
+    and batch in ({{ consumed_by(made) }})
+  {%- endfor %}
 {%- endmacro %}
 
 {% macro scd2_identity(entity) %}{% do return(entity.key + ['event_time', 'op', 'content']) %}{% endmacro %}

@@ -70,6 +70,33 @@ def test_upserts_parts_snapshots_and_envelopes_are_merged_by_tasks_and_runs_in_t
     assert [(model, count == distinct) for model, count, distinct in marks] == [("probe_log", True)]
 
 
+def test_what_is_staged_while_a_task_is_at_work_is_taken_whole_by_the_next(stage: Mixed) -> None:
+    """An object that makes way is known as soon as its successor is staged, and a file of a snapshot before its rows are made."""
+    chance = random.Random(8)
+    platform = stage.platform
+    procedure = merging(platform.settings, platform, "probe")
+    keys = keys_of(30)
+    stage.lay(random_objects(chance, keys, 5))
+    old = next(laid for laid in stage.standing() if laid.feed == "probe_changes")
+    days = [o for o in random_objects(chance, keys, 12) if o[0] == "probe_days"][:2]
+    meanwhile = {
+        "create or replace temporary table probe_absences__batches": lambda: stage.lay(days),
+        "create or replace temporary table probe_log__batches": lambda: stage.lay(
+            [(old.feed, old.instant, without(old.rows, chance))], replacing=old
+        ),
+    }
+
+    def load_comes_between(sql: str) -> str:
+        for beginning in [b for b in meanwhile if sql.startswith(b)]:
+            meanwhile.pop(beginning)()
+        return on_fakesnow(sql)
+
+    assert run(procedure, platform, load_comes_between) == "more waits"
+    assert not meanwhile
+    assert run(procedure, platform) == "nothing waits"
+    assert_equals_truth(platform, stage.truth(), PROBE, "probe")
+
+
 def test_what_another_run_took_meanwhile_is_not_taken_again_and_another_declaration_is_told(stage: Mixed) -> None:
     platform = stage.platform
     procedure = merging(platform.settings, platform, "probe")

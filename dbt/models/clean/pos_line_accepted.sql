@@ -1,3 +1,3 @@
-{{ config(materialized='by_batch') }}
+{{ config(materialized='by_batch', after='pos_line_rows') }}
 
 {{ accepted_rows(['store_id', 'transaction_id', 'line', 'content'], ref('pos_line_copies')) }}

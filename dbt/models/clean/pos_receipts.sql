@@ -1,5 +1,6 @@
 {{ config(
     materialized='by_batch',
+    after='pos_line_rows',
     unique_key=['_feed', '_key', '_etag', '_row', '_loaded_batch'],
     record=['_feed', '_key', '_etag', '_row', '_loaded_batch'],
     final="reasons = '[]'",

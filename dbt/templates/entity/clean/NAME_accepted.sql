@@ -1,3 +1,3 @@
-{{ config(materialized='by_batch') }}
+{{ config(materialized='by_batch', after='NAME_rows') }}
 
 {{ accepted_rows(scd2_identity(c360.entity('NAME')), ref('NAME_copies')) }}
