@@ -23,7 +23,7 @@ from c360_assets.snowflake.arrivals import Fetching
 from c360_assets.snowflake.native import native
 from c360_assets.spool import Outcome, Spool, read_all
 from c360_assets.warehouse import Session
-from tests.parts import Platform, Row, on_duckdb
+from tests.parts import Platform, Row, on_both, on_duckdb
 from tests.platform.test_till import item, receipt
 from tests.scripting import Procedure
 
@@ -282,6 +282,7 @@ def test_the_task_takes_plain_objects_as_if_read_and_leaves_us_the_others(
     assert len(batches) == 2 and all(re.fullmatch(r"\d{8}T\d{6}\.\d{6}-[0-9a-f]{4}", batch) for batch in batches)
 
 
+@on_both
 def test_the_task_leaves_changed_objects_and_parts_and_other_versions_to_us(
     on_snowflake: Settings, settings: Settings, bucket: Bucket, snowflake: Snowflake
 ) -> None:

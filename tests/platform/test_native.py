@@ -18,7 +18,7 @@ from c360_assets.transform import entities_alone
 from c360_assets.warehouse import WarehouseRefused
 from tests.engine.mixed import PROBE, Mixed, keys_of, mixed_project, random_objects, without
 from tests.engine.streams import assert_equals_truth
-from tests.parts import Platform, on_duckdb
+from tests.parts import Platform, on_both, on_duckdb
 from tests.scripting import Procedure
 
 pytestmark = on_duckdb
@@ -70,6 +70,7 @@ def test_upserts_parts_snapshots_and_envelopes_are_merged_by_tasks_and_runs_in_t
     assert [(model, count == distinct) for model, count, distinct in marks] == [("probe_log", True)]
 
 
+@on_both
 def test_what_is_staged_while_a_task_is_at_work_is_taken_whole_by_the_next(stage: Mixed) -> None:
     """An object that makes way is known as soon as its successor is staged, and a file of a snapshot before its rows are made."""
     chance = random.Random(8)
@@ -97,6 +98,7 @@ def test_what_is_staged_while_a_task_is_at_work_is_taken_whole_by_the_next(stage
     assert_equals_truth(platform, stage.truth(), PROBE, "probe")
 
 
+@on_both
 def test_what_another_run_took_meanwhile_is_not_taken_again_and_another_declaration_is_told(stage: Mixed) -> None:
     platform = stage.platform
     procedure = merging(platform.settings, platform, "probe")
