@@ -5,8 +5,8 @@
   every step is taken, which is always right and now and then for nothing.
 
   JSON: the models in their order, each with `model`; `batches`, the query for the batches to take; `steps`, the work tables, the first of
-  them for those batches; `each`, if not null: for each row of the query `of`, in the order of its columns, `do`, in which they are
-  `:judged_feed` and `:judged_at`; `then`, further work tables; `writes`, of one transaction.
+  them for those batches; `each`, if not null: for each row of the query `of`, in the order of its columns feed and event_time, `do`, in which
+  they are `:judged_feed` and `:judged_at`; `then`, further work tables; `writes`, of one transaction.
 -#}
 {% macro entity_alone(entity_name) %}
   {%- set entity = c360.entity(entity_name) -%}

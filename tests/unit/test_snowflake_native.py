@@ -5,15 +5,12 @@ The statements within the procedures do run, in tests/platform/test_native.py an
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlglot
 from sqlglot import exp
 
 from c360_assets import entities
@@ -25,8 +22,9 @@ from c360_assets.snowflake.native import Merged
 from c360_assets.snowflake.objects import Statement
 from c360_assets.snowflake.warehouse import SnowflakeWarehouse
 from c360_assets.transform import entities_alone
+from tests.parts import project_with
 from tests.scripting import Procedure
-from tests.unit.test_snowflake_objects import ACCOUNT, NAME
+from tests.unit.test_snowflake_objects import ACCOUNT, NAME, parsed, quiet_parser  # noqa: F401
 
 FEEDS = load_feeds([PROJECT / "dbt" / "models" / "staging"])
 ENTITIES = sorted(entities.declared(PROJECT / "dbt"))
@@ -46,14 +44,6 @@ GRAMMAR = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def quiet_parser() -> Iterator[None]:
-    """It warns of what it takes for a command."""
-    logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
-    yield
-    logging.getLogger("sqlglot").setLevel(logging.NOTSET)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> list[Statement]:
     settings = Settings.load(ACCOUNT)
@@ -67,12 +57,13 @@ def procedures(made: list[Statement]) -> dict[str, Procedure]:
     return {s.name: Procedure(s.sql) for s in made if s.kind == "procedure"}
 
 
-def parsed(sql: str) -> Any:
-    return sqlglot.parse_one(re.sub(r" into :\w+ from ", " from ", sql), dialect="snowflake")
-
-
 def is_known(sql: str) -> bool:
-    return any(re.fullmatch(form, sql) for form in GRAMMAR) or not isinstance(parsed(sql), exp.Command)
+    return any(re.fullmatch(form, sql) for form in GRAMMAR) or not isinstance(without_target(sql), exp.Command)
+
+
+def without_target(sql: str) -> Any:
+    """The tree of a statement of Snowflake Scripting, which may name the variable that takes what it selects."""
+    return parsed(re.sub(r" into :\w+ from ", " from ", sql))
 
 
 def test_each_entity_and_the_arrivals_have_a_task_that_their_streams_wake(made: list[Statement]) -> None:
@@ -119,7 +110,7 @@ def test_a_transaction_holds_dml_alone_for_ddl_would_commit_it(procedures: dict[
                 inside = False
             elif inside:
                 seen += 1
-                assert isinstance(parsed(sql), exp.Insert | exp.Update | exp.Delete | exp.Select), sql[:200]
+                assert isinstance(without_target(sql), exp.Insert | exp.Update | exp.Delete | exp.Select), sql[:200]
         assert seen > 0 and not inside
 
 
@@ -178,3 +169,17 @@ def test_an_entity_that_is_none_is_named(
         monkeypatch.setenv(name, value)
     assert main(["snowflake", "bootstrap", "--print", "--native", "custmer"]) == 64
     assert "no entity is called custmer; there are: category, customer" in capsys.readouterr().err
+
+
+def test_an_entity_whose_feed_may_block_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = project_with(tmp_path, {}, shop=True)
+    feed = project / "models" / "staging" / "customers.yml"
+    assert "- {volume: learned}" in feed.read_text()
+    feed.write_text(feed.read_text().replace("- {volume: learned}", "- {volume: learned, severity: block}"))
+    environment = ACCOUNT | {"C360_HOME": str(tmp_path), "C360_DBT_PROJECT": str(project)}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["snowflake", "bootstrap", "--print", "--native", "customer", "product"]) == 64
+    assert "--native: customer: a feed has an expectation of severity block" in capsys.readouterr().err
