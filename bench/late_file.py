@@ -101,17 +101,21 @@ def main() -> None:
         assert isinstance(warehouse, DuckDBWarehouse)
         os.environ.update(warehouse.dbt_environment())
         stage(warehouse, options.lines)
-        dbt = Dbt(warehouse, work)
+        dbt = Dbt(work)
         first = dbt.build("--select", *MODELS, "--exclude-resource-type", "test")
+        dbt.close()
         late(warehouse, options.late)
         after = dbt.build("--select", *MODELS, "--indirect-selection", "buildable")
+        dbt.close()
         sales = "select * from gold.daily_sales_summary order by all"
         with warehouse.reading() as session:
             found = session.rows(sales)
         anew = dbt.build("--select", *MODELS, "--full-refresh", "--exclude-resource-type", "test")
+        dbt.close()
         with warehouse.reading() as session:
             same = session.rows(sales) == found
         gold = dbt.build("--select", "daily_sales_summary", "--full-refresh", "--exclude-resource-type", "test")
+        dbt.close()
     finally:
         shutil.rmtree(work)
     tests = {name: seconds for name, seconds in after.items() if name not in anew}

@@ -23,7 +23,7 @@ from dbt.cli.main import dbtRunner
 
 from c360_assets import local
 from c360_assets.settings import PROJECT, Settings
-from c360_assets.warehouse import DuckDBWarehouse
+from c360_assets.warehouse import DuckDBSession, Session
 
 C360 = Path(sys.executable).with_name("c360")
 PLOTS = PROJECT / "docs" / "bench"
@@ -84,22 +84,44 @@ class Peak:
 
 
 class Dbt:
-    """dbt in this process, its project parsed once."""
+    """dbt in this process, its project parsed once.
 
-    def __init__(self, warehouse: DuckDBWarehouse, work: Path) -> None:
-        self._warehouse = warehouse
+    Attributes:
+        statements: {node: seconds that its statements took} of the last build.
+    """
+
+    def __init__(self, work: Path) -> None:
         self._places = ["--project-dir", str(PROJECT / "dbt"), "--profiles-dir", str(PROJECT / "dbt"), "--target", "duckdb",
                         "--target-path", str(work / "target"), "--log-path", str(work)]  # fmt: skip
         self._manifest: Any = dbtRunner().invoke(["--quiet", "parse", *self._places]).result
+        self.statements: dict[str, float] = {}
 
     def build(self, *arguments: str) -> dict[str, float]:
-        """{node: seconds}"""
-        with self._warehouse.held("bench"):
-            built = dbtRunner(manifest=self._manifest).invoke(["--quiet", "build", *arguments, *self._places])
-        DuckDBConnectionManager.close_all_connections()
+        """{node: seconds}. The database stays open after it, until `close`."""
+        self.statements = {}
+
+        def listen(message: Any) -> None:
+            if message.info.name == "SQLQueryStatus":
+                node = message.data.node_info.node_name
+                self.statements[node] = self.statements.get(node, 0.0) + message.data.elapsed
+
+        runner = dbtRunner(manifest=self._manifest, callbacks=[listen])
+        built = runner.invoke(["--quiet", "build", *arguments, *self._places])
         if not built.success:
             raise RuntimeError([(r.node.name, r.message) for r in built.result if r.status not in ("success", "pass")])
         return {r.node.name: r.execution_time for r in built.result}
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session on the database that a build has left open."""
+        cursor = DuckDBConnectionManager.env().conn.cursor()  # type: ignore[attr-defined]
+        try:
+            yield DuckDBSession(cursor)
+        finally:
+            cursor.close()
+
+    def close(self) -> None:
+        DuckDBConnectionManager.close_all_connections()
 
 
 def home(path: Path, **environment: str) -> Settings:

@@ -177,7 +177,7 @@ class DuckDBWarehouse:
                 connection.execute("set preserve_insertion_order = false")
                 # What one of our own statements needs is little; without a bound DuckDB keeps what it has loaded.
                 connection.execute("set memory_limit = '1GB'")
-                yield _DuckDBSession(connection)
+                yield DuckDBSession(connection)
             finally:
                 connection.close()
 
@@ -191,7 +191,7 @@ class DuckDBWarehouse:
             try:
                 # A file that is open for reading could still be copied out, and others read.
                 connection.execute("set enable_external_access = false")
-                yield _DuckDBSession(connection)
+                yield DuckDBSession(connection)
             finally:
                 connection.close()
 
@@ -213,7 +213,7 @@ class DuckDBWarehouse:
             try:
                 place = str(other.path).replace("'", "''")
                 connection.execute(f"attach '{place}' as before (read_only)")
-                yield _DuckDBSession(connection), "before"
+                yield DuckDBSession(connection), "before"
             finally:
                 connection.close()
 
@@ -279,7 +279,9 @@ def _write_over(file: TextIO, text: str) -> None:
     file.flush()
 
 
-class _DuckDBSession:
+class DuckDBSession:
+    """A session on one connection to DuckDB; the connection is the caller's."""
+
     _TYPES = {TEXT: "varchar", INTEGER: "bigint", DECIMAL: "decimal(18,4)", DATE: "date", TIMESTAMP: "timestamp"}
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:

@@ -10,9 +10,11 @@
 
 {#- Makes the table of marks if there is none. -#}
 {% macro ensure_consumed_batches(relation) %}
-  {%- call statement('marks', auto_begin=False) %}
-    create table if not exists {{ consumed_batches(relation) }} (model varchar not null, batch varchar not null)
-  {% endcall %}
+  {%- if load_cached_relation(consumed_batches(relation)) is none -%}
+    {%- call statement('marks', auto_begin=False) %}
+      create table if not exists {{ consumed_batches(relation) }} (model varchar not null, batch varchar not null)
+    {% endcall %}
+  {%- endif -%}
   {%- do ensure_turn(relation) -%}
 {% endmacro %}
 

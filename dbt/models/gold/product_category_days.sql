@@ -12,7 +12,8 @@ sales as (
     order_day as sales_date,
     category_id,
     currency,
-    source || ':' || order_id as purchase,
+    source,
+    order_id,
     quantity as units,
     amount as revenue,
     0 as refunds
@@ -27,7 +28,8 @@ sales as (
     sales_date,
     category_id,
     currency,
-    case when kind = 'sale' then 'pos:' || store_id || '/' || transaction_id end as purchase,
+    'pos:' || store_id as source,
+    case when kind = 'sale' then transaction_id end as order_id,
     case when kind = 'sale' then quantity else 0 end as units,
     case when kind = 'sale' then amount else 0 end as revenue,
     case when kind = 'refund' then amount else 0 end as refunds
@@ -44,7 +46,7 @@ final as (
     sales_date,
     category_id,
     currency,
-    count(distinct purchase) as count_purchases,
+    count(distinct source || '/' || order_id) as count_purchases,
     cast(sum(coalesce(units, 0)) as decimal(38, 4)) as units_sold,
     cast(sum(coalesce(revenue, 0)) as decimal(38, 4)) as gross_revenue,
     cast(sum(refunds) as decimal(38, 4)) as refunds,
