@@ -344,37 +344,51 @@
 {% macro snowflake__row_id() %}{{ return('_id') }}{% endmacro %}
 
 {#-
-  The columns of the log's rows that are open or end at or after `since` of their key in `touched`, with `since`, `_address` and
-  `is_of_key`: a row of which it is false is none of them. DuckDB reads a wide column of a whole table if a join filters it, and
-  a compared one too: so narrow columns find the rows, a hash of the key among them, their addresses fetch the rest, which
-  takes a tenth of the time, and whether the hash spoke true is told and not asked.
+  Steps whose last, `<work>__stored`, holds the columns of the log's rows that are open or end at or after `since` of their key
+  in `<work>__touched`, with a number below zero as `_id`, `since`, `_address` and `is_of_key`: a row of which it is false is none of
+  them. Each key has one open row, and only where the change is not after it does any other count. On DuckDB open rows lie
+  together (scd2_write) and are read at once; of the others, narrow columns find the few, a hash of the key among them, and their
+  addresses fetch the rest: DuckDB reads a wide column of a whole table if a join filters it. Whether the hash spoke true is told
+  and not asked, for the same reason.
 -#}
-{% macro rows_that_reach(log, touched, key, columns) %}
-  {{- return(adapter.dispatch('rows_that_reach', 'c360')(log, touched, key, columns)) -}}
+{% macro steps_that_reach(log, work, key, columns) %}
+  {{- return(adapter.dispatch('steps_that_reach', 'c360')(log, work, key, columns)) -}}
 {% endmacro %}
-{% macro duckdb__rows_that_reach(log, touched, key, columns) %}
-    select
-      {{ 'log.' ~ (columns | join(', log.')) }}, reached.since, reached._address,
-      {{ agree('log', 'reached', key) }} as is_of_key
+{% macro duckdb__steps_that_reach(log, work, key, columns) %}
+  {%- set row -%}
+    -1 - log.rowid as _id, {{ 'log.' ~ (columns | join(', log.')) }}, touched.since, log.rowid as _address, {{ agree('log', 'touched', key) }} as is_of_key
+  {%- endset -%}
+  {%- set by_hash = log ~ ' as log inner join {} as touched on log.key_hash = ' ~ key_hash('touched', key) -%}
+  {%- set opened -%}
+    select {{ row }}
+    from {{ by_hash.format(work ~ '__touched') }}
+    where log.next_at is null
+  {%- endset -%}
+  {%- set late = '(select * from ' ~ work ~ '__opened where is_of_key and event_time >= since)' -%}
+  {%- set stored -%}
+    select * from {{ work }}__opened
+    union all
+    select {{ row }}
     from {{ log }} as log
     inner join (
-      select log.rowid as _address, touched.*
-      from {{ log }} as log
-      inner join {{ touched }} as touched on log.key_hash = {{ key_hash('touched', key) }}
-      where log.next_at is null or log.next_at >= touched.since
-    ) as reached on log.rowid = reached._address
+      select log.rowid as _address, touched.{{ key | join(', touched.') }}, touched.since
+      from {{ by_hash.format(late) }}
+      where log.next_at >= touched.since
+    ) as touched on log.rowid = touched._address
+  {%- endset -%}
+  {%- do return([work_step(work ~ '__opened', opened), work_step(work ~ '__stored', stored)]) -%}
 {% endmacro %}
-{% macro snowflake__rows_that_reach(log, touched, key, columns) %}
-    select {{ 'log.' ~ (columns | join(', log.')) }}, touched.since, cast(null as bigint) as _address, true as is_of_key
+{% macro snowflake__steps_that_reach(log, work, key, columns) %}
+  {%- set stored -%}
+    select
+      -{{ row_number_of_any() }} as _id,
+      {{ 'log.' ~ (columns | join(', log.')) }}, touched.since, cast(null as bigint) as _address, true as is_of_key
     from {{ log }} as log
-    inner join {{ touched }} as touched on {{ agree('log', 'touched', key) }}
+    inner join {{ work }}__touched as touched on {{ agree('log', 'touched', key) }}
     where log.next_at is null or log.next_at >= touched.since
+  {%- endset -%}
+  {%- do return([work_step(work ~ '__stored', stored)]) -%}
 {% endmacro %}
-
-{#- A number below zero for each row of `alias` read from a log. DuckDB would count rows on one core alone. -#}
-{% macro stored_number(alias) %}{{ return(adapter.dispatch('stored_number', 'c360')(alias)) }}{% endmacro %}
-{% macro duckdb__stored_number(alias) %}-1 - {{ alias }}._address{% endmacro %}
-{% macro snowflake__stored_number(alias) %}-{{ row_number_of_any() }}{% endmacro %}
 
 {#-
   Columns of a log by which its rows are found, beside the key: DuckDB compares numbers several times faster than texts.

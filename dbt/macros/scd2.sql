@@ -32,8 +32,9 @@
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {%- do ensure_consumed_batches(this) -%}
   {#- All, or none: a process may have died between making the one and the other. -#}
-  {%- if should_full_refresh() or load_cached_relation(this) is none
+  {%- set anew = should_full_refresh() or load_cached_relation(this) is none
     or load_cached_relation(current) is none or load_cached_relation(ties) is none or load_cached_relation(changes) is none -%}
+  {%- if anew -%}
     {%- do forget_batches(this) -%}
     {%- do scd2_make_tables(entity, log, current, ties, changes, sql) -%}
     {%- do keep_declaration(log, entity) -%}
@@ -45,7 +46,7 @@
   {%- if take_new_batches(this, scd2_batches(sql, entity)) > 0 -%}
     {%- do begin_reading() -%}
     {%- set retracting = scd2_fold_batches(entity, log, sql) -%}
-    {%- do write_batches(this, scd2_write(entity, log, current, ties, changes, retracting)) -%}
+    {%- do write_batches(this, scd2_write(entity, log, current, ties, changes, retracting, anew)) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}

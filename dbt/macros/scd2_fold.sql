@@ -39,11 +39,10 @@
       change_step(further_copies),
       change_step(first_copies),
     ],
-    'fold': [
-      work_step(work ~ '__touched', scd2_touched(entity, work)),
-      work_step(work ~ '__stored', scd2_stored(entity, work, log)),
+    'fold': [work_step(work ~ '__touched', scd2_touched(entity, work))] + scd2_stored(entity, work, log) + [
       work_step(work ~ '__merged', scd2_merged(entity, work)),
-      work_step(work ~ '__folded', scd2_folded(entity, work ~ '__merged')),
+      work_step(work ~ '__crowded', scd2_crowded(entity, work ~ '__merged')),
+      work_step(work ~ '__folded', scd2_folded(entity, work ~ '__merged', crowded=work ~ '__crowded')),
       work_step(work ~ '__open', scd2_open(entity, work)),
       work_step(work ~ '__ties', scd2_ties(entity, work)),
     ],
@@ -86,9 +85,15 @@
     and (stream._batch in (select batch from {{ work }}__batches){% if retracting %} or retracted.content is not null{% endif %})
 {%- endmacro %}
 
+{#- Instants of a key with more than one event. They are few: what has to tell events of an instant apart asks about these alone. -#}
+{% macro scd2_crowded(entity, events) -%}
+  {%- set instant = (entity.key + ['event_time']) | join(', ') %}
+  select {{ instant }} from {{ events }} group by {{ instant }} having count(*) > 1
+{%- endmacro %}
+
 {#- Events that came more than once: the greatest position, the earliest known time. Most come once, and need no merging. -#}
 {% macro scd2_contested(entity, work) %}
-  {%- set identity = scd2_identity(entity) | join(', ') %}
+  {%- set identity = 'incoming.' ~ (scd2_identity(entity) | join(', incoming.')) %}
   select
     {{ identity }},
     max(position) as greatest_position,
@@ -97,7 +102,9 @@
     -- Where one copy states everything, its nulls are values.
     case when count(given) = count(*) then max(given) end as common_given
     {%- endif %}
-  from {{ work }}__incoming
+  from {{ work }}__incoming as incoming
+  inner join ({{ scd2_crowded(entity, work ~ '__incoming') }}) as crowded
+    on {{ agree('incoming', 'crowded', entity.key + ['event_time']) }}
   group by {{ identity }}
   having count(*) > 1
 {%- endmacro %}
@@ -138,14 +145,8 @@
   are filled from one row to the next.
 -#}
 {% macro scd2_stored(entity, work, log) -%}
-  {%- set columns = scd2_identity(entity) + ['position', 'known_at'] + scd2_moving(entity) + scd2_marks()
-    + (['state'] if scd2_keeps_state(entity) and not entity.partial else []) -%}
-  select
-    {{ stored_number('found') }} as _id,
-    found.*
-  from (
-    {{- rows_that_reach(log, work ~ '__touched', entity.key, columns) }}
-  ) as found
+  {%- do return(steps_that_reach(log, work, entity.key, scd2_identity(entity) + ['position', 'known_at'] + scd2_moving(entity)
+    + scd2_marks() + (['state'] if scd2_keeps_state(entity) and not entity.partial else []))) -%}
 {%- endmacro %}
 
 {#- Stored and incoming events as one set, with what the log says of them now. -#}
@@ -269,15 +270,15 @@
 {#-
   The marks of each event of `merged`. Position decides before operation, delete comes after upsert, content last; only
   the last event of an instant takes part. The first event read of a key keeps the marks of its start where it lies
-  before the earliest change: what made them was not read. Columns of `carried` come out as they went in.
+  before the earliest change: what made them was not read. Columns of `carried` come out as they went in; `crowded` is a table
+  of the crowded instants, if there is one.
 -#}
-{% macro scd2_folded(entity, merged, carried=[]) %}
+{% macro scd2_folded(entity, merged, carried=[], crowded=none) %}
   {%- set key = entity.key | join(', ') -%}
   {%- set state = scd2_state(entity) -%}
   {%- set before = ['_id', 'is_stored', 'since', 'stored_version_from', 'stored_change_type'] -%}
   {%- set payload = (['state'] + entity.attributes) if entity.partial else carried -%}
   {%- set shown = (['_id', 'is_stored'] + entity.key + payload) | join(', ') -%}
-  {%- set instant = (entity.key + ['event_time']) | join(', ') -%}
   {%- set kept = (entity.key + ['event_time', 'op'] + before + ([] if state in payload else [state]) + payload) | join(', ') %}
   with {{ scd2_filled(entity, merged, before) if entity.partial }}
   events as (
@@ -287,10 +288,7 @@
 
   -- Most instants have one event, and need no ranking.
   crowded as (
-    select {{ instant }}
-    from events
-    group by {{ instant }}
-    having count(*) > 1
+    {{ 'select * from ' ~ crowded if crowded else scd2_crowded(entity, 'events') }}
   ),
 
   ranked as (
@@ -395,9 +393,7 @@
   {%- set events -%}
     select merged.*
     from {{ work }}__merged as merged
-    inner join (
-      select {{ instant | join(', ') }} from {{ work }}__merged group by {{ instant | join(', ') }} having count(*) > 1
-    ) as crowded on {{ agree('merged', 'crowded', instant) }}
+    inner join {{ work }}__crowded as crowded on {{ agree('merged', 'crowded', instant) }}
     where exists (
       select 1 from ({{ scd2_instants(entity, work) }}) as instants where {{ agree('merged', 'instants', instant) }}
     )

@@ -1,5 +1,8 @@
-{#- What the fold of a batch comes to in the tables: the statements of the one transaction. -#}
-{% macro scd2_write(entity, log, current, ties, changes, retracting) %}
+{#-
+  What the fold of a batch comes to in the tables: the statements of the one transaction. A log that is new (`anew`) gets its
+  open rows after all others, so that they lie together: they are what every batch looks for.
+-#}
+{% macro scd2_write(entity, log, current, ties, changes, retracting, anew=false) %}
   {%- set work = log.identifier -%}
   {%- set identity = scd2_identity(entity) -%}
   {%- set same_row = same_row(log.identifier, 'w', identity) -%}
@@ -45,7 +48,8 @@
     {%- do statements.append(name_origin) -%}
   {%- endif -%}
 
-  {%- set add -%}
+  {%- for part in ([' and folded.next_at is not null', ' and folded.next_at is null'] if anew else ['']) -%}
+    {%- set add -%}
     insert into {{ log }} ({{ (columns + scd2_marks()) | join(', ') }})
     select
       {% for c in columns %}
@@ -53,9 +57,10 @@
       folded.{{ scd2_marks() | join(', folded.') }}
     from {{ work }}__incoming as incoming
     inner join {{ work }}__folded as folded on incoming._id = folded._id
-    where not folded.is_stored
-  {%- endset -%}
-  {%- do statements.append(add) -%}
+    where not folded.is_stored{{ part }}
+    {%- endset -%}
+    {%- do statements.append(add) -%}
+  {%- endfor -%}
 
   {%- do statements.extend(scd2_write_current(entity, log, current, work)) -%}
   {%- do statements.extend([
