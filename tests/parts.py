@@ -349,7 +349,8 @@ _GOLD_OF_TILLS = ("gold.yml", "daily_sales_sources.sql", "daily_sales_summary.sq
 
 def _without_shop(project: Path) -> None:
     models, settings = project / "models", project / "dbt_project.yml"
-    shutil.rmtree(project / "analyses")
+    for folder in ("analyses", "models/vault", "tests/vault"):
+        shutil.rmtree(project / folder)
     for entity, feed in _SHOP.items():
         (models / "staging" / f"{feed}.yml").unlink()
         for path in (*models.glob(f"*/{entity}.*"), *models.glob(f"*/{entity}_*.sql")):

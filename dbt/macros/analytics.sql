@@ -268,3 +268,18 @@
     {%- do table_function(this.database ~ '.' ~ this.schema ~ '.' ~ this.identifier ~ '_as_of', ['day'], columns, rows_as_of(asked)) -%}
   {%- endif -%}
 {% endmacro %}
+
+{#-
+  What is foretold of customers, where it is (c360_assets/predictions.py writes it, and its extra may not be installed): a table
+  that views may read at any time.
+-#}
+{% macro customer_value() %}
+  {%- do return(api.Relation.create(database=this.database, schema=this.schema, identifier='customer_value')) -%}
+{% endmacro %}
+{% macro ensure_customer_value() %}
+  create table if not exists {{ customer_value() }} (
+    as_of date, currency varchar, customer_id varchar, days_with_purchase bigint, first_bought_on date, last_bought_on date,
+    churn_risk decimal(18, 4), expected_purchases decimal(18, 4), expected_value decimal(18, 4), churn_error decimal(18, 4),
+    naive_churn_error decimal(18, 4)
+  )
+{% endmacro %}

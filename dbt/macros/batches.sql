@@ -68,6 +68,20 @@
   {%- endfor -%}
 {% endmacro %}
 
+{#- The models that make an entity's rows of a batch; absences follow only where a feed is told by them. -#}
+{% macro makers_of(entity_name) %}
+  {%- do return([entity_name ~ '_rows'] + ([entity_name ~ '_absences'] if absence_feeds(entity_name) | length > 0 else [])) -%}
+{% endmacro %}
+
+{#- The query for the batches that all of some models have consumed. -#}
+{% macro consumed_by_all(names) %}
+  {%- set found = [] -%}
+  {%- for name in names -%}
+    {%- do found.append(consumed_by(name) if loop.first else 'batch in (' ~ consumed_by(name) ~ ')') -%}
+  {%- endfor -%}
+  {%- do return(found | join(' and ')) -%}
+{% endmacro %}
+
 {#- The work table of the batches that a `by_batch` model has to take now; of the one it stands in, if none is named. -#}
 {% macro new_batches(model_name=none) %}{{ model_name or this.identifier }}__batches{% endmacro %}
 
@@ -89,7 +103,8 @@
   and, if `unique_key` is set, rows of former batches equal in it make way (a replayed row stands once), except those
   that are `final`, a condition on them: these stand, and the new ones are left out. With `final` comes `record`, the columns
   of what is replayed as one: what is not final of a record makes way for all that now comes of it.
-  With `after`, a model that makes the rows which this one reads, it takes what that one has taken, and nothing that was staged since.
+  With `after`, a model that makes the rows which this one reads, it takes what that one has taken, and nothing that was staged since;
+  with `of`, entities whose events it reads, what all their rows and absences have.
   Rows of a batch that is taken again (its mark was lost in a rebuild) are replaced, never added to.
 -#}
 {% materialization by_batch, default %}
@@ -103,7 +118,9 @@
   {%- do ensure_consumed_batches(this) -%}
   {%- if should_full_refresh() %}{% do forget_batches(this) %}{% endif -%}
   {%- set existing = load_cached_relation(this) -%}
-  {%- set count_batches = take_new_batches(this, consumed_by(config.get('after')) or staged_batches()) -%}
+  {%- set makers = [config.get('after')] if config.get('after') else [] -%}
+  {%- for name in config.get('of', []) %}{% do makers.extend(makers_of(name)) %}{% endfor -%}
+  {%- set count_batches = take_new_batches(this, consumed_by_all(makers) or staged_batches()) -%}
 
   {%- if count_batches > 0 or existing is none -%}
     {%- do work_table(work, sql) -%}

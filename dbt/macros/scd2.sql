@@ -68,7 +68,7 @@
     select _retracted_by as batch from ({{ stream }}) as taken_back where _retracted_by is not null
   ) as in_stream
   where true
-  {%- for made in [entity.name ~ '_rows'] + ([entity.name ~ '_absences'] if absence_feeds(entity.name) | length > 0 else []) if consumed_by(made) %}
+  {%- for made in makers_of(entity.name) if consumed_by(made) %}
     and batch in ({{ consumed_by(made) }})
   {%- endfor %}
 {%- endmacro %}
@@ -79,17 +79,17 @@
 
 {#- Tracked columns alone decide about versions; where they are all there is, and always given, the content says the same. -#}
 {% macro scd2_keeps_state(entity) %}{% do return((entity.type1 | length > 0) or entity.partial) %}{% endmacro %}
-{% macro scd2_state(entity) %}{% do return('state' if scd2_keeps_state(entity) else 'content') %}{% endmacro %}
+{% macro scd2_state(entity) %}{% do return('state_hash' if scd2_keeps_state(entity) else 'content') %}{% endmacro %}
 {% macro scd2_state_hash(entity) %}{{ content_hash(by_name(entity.tracked), entity.types) }}{% endmacro %}
 
 {#- Columns of an event that others may change: what a partial event is filled with. -#}
-{% macro scd2_moving(entity) %}{% do return((['given', 'state'] + entity.attributes) if entity.partial else []) %}{% endmacro %}
+{% macro scd2_moving(entity) %}{% do return((['given', 'state_hash'] + entity.attributes) if entity.partial else []) %}{% endmacro %}
 
 {% macro scd2_lineage() %}{% do return(['_feed', '_key', '_etag', '_row', '_batch']) %}{% endmacro %}
 
 {% macro scd2_log_columns(entity) %}
   {%- do return(scd2_identity(entity) + ['position', 'known_at'] + (['given'] if entity.partial else [])
-    + (['state'] if scd2_keeps_state(entity) else []) + entity.attributes + scd2_lineage() + found_by()) -%}
+    + (['state_hash'] if scd2_keeps_state(entity) else []) + entity.attributes + scd2_lineage() + found_by()) -%}
 {% endmacro %}
 
 {#- Empty tables of the right shape. -#}
@@ -102,7 +102,7 @@
     {{ new_table(log) }} as
     select
       {%- for column in scd2_log_columns(entity) %}
-      {% if column == 'state' %}cast(content as varchar) as state
+      {% if column == 'state_hash' %}cast(content as varchar) as state_hash
       {%- elif column == 'key_hash' %}{{ key_hash('stream', entity.key) }} as key_hash
       {%- else %}{{ column }}{% endif %},
       {%- endfor %}

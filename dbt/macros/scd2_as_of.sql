@@ -12,7 +12,7 @@
     {%- if entity.partial %}
     case when count(events.given) = count(*) then max(events.given) end as given,
     {%- elif scd2_keeps_state(entity) %}
-    {{ content_hash(by_max(entity.tracked), entity.types) }} as state,
+    {{ content_hash(by_max(entity.tracked), entity.types) }} as state_hash,
     {%- endif %}
     {%- for column in entity.attributes %}
     max(events.{{ column }}) as {{ column }},

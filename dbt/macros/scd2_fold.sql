@@ -70,7 +70,7 @@
     {%- if entity.partial %}
     stream.given,
     {%- elif scd2_keeps_state(entity) %}
-    {{ content_hash(by_name(entity.tracked, 'stream.'), entity.types) }} as state,
+    {{ content_hash(by_name(entity.tracked, 'stream.'), entity.types) }} as state_hash,
     {%- endif %}
     {%- for column in entity.attributes + scd2_lineage() %}
     stream.{{ column }},
@@ -146,7 +146,7 @@
 -#}
 {% macro scd2_stored(entity, work, log) -%}
   {%- do return(steps_that_reach(log, work, entity.key, scd2_identity(entity) + ['position', 'known_at'] + scd2_moving(entity)
-    + scd2_marks() + (['state'] if scd2_keeps_state(entity) and not entity.partial else []))) -%}
+    + scd2_marks() + (['state_hash'] if scd2_keeps_state(entity) and not entity.partial else []))) -%}
 {%- endmacro %}
 
 {#- Stored and incoming events as one set, with what the log says of them now. -#}
@@ -160,12 +160,12 @@
       coalesce(stored.{{ c }}, incoming.{{ c }}) as {{ c }},
       {%- endfor %}
       {%- if scd2_keeps_state(entity) and not entity.partial %}
-      coalesce(stored.state, incoming.state) as state,
+      coalesce(stored.state_hash, incoming.state_hash) as state_hash,
       {%- endif %}
       stored._id is not null as is_stored,
       incoming._id is not null as is_incoming,
       coalesce(incoming.is_merged_anew, false) as is_merged_anew,
-      {%- for c in ['position', 'known_at'] + moving if c != 'state' %}
+      {%- for c in ['position', 'known_at'] + moving if c != 'state_hash' %}
       incoming.{{ c }} as incoming_{{ c }},
       {%- endfor %}
       {%- for c in ['position', 'known_at'] + moving + scd2_marks() %}
@@ -210,7 +210,7 @@
     {{ scd2_stated(entity, c) }} as {{ c }},
     {%- endfor %}
     {%- elif scd2_keeps_state(entity) %}
-    state,
+    state_hash,
     {%- endif %}
     stored_{{ (['position', 'known_at'] + moving + scd2_marks()) | join(', stored_') }}
   from standing
@@ -262,7 +262,7 @@
   stated as (
     select
       *,
-      {{ scd2_state_hash(entity) }} as state
+      {{ scd2_state_hash(entity) }} as state_hash
     from filled
   ),
 {% endmacro %}
@@ -277,7 +277,7 @@
   {%- set key = entity.key | join(', ') -%}
   {%- set state = scd2_state(entity) -%}
   {%- set before = ['_id', 'is_stored', 'since', 'stored_version_from', 'stored_change_type'] -%}
-  {%- set payload = (['state'] + entity.attributes) if entity.partial else carried -%}
+  {%- set payload = (['state_hash'] + entity.attributes) if entity.partial else carried -%}
   {%- set shown = (['_id', 'is_stored'] + entity.key + payload) | join(', ') -%}
   {%- set kept = (entity.key + ['event_time', 'op'] + before + ([] if state in payload else [state]) + payload) | join(', ') %}
   with {{ scd2_filled(entity, merged, before) if entity.partial }}

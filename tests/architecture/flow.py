@@ -14,7 +14,7 @@ from c360_assets.warehouse import open_warehouse
 
 DOCUMENT = PROJECT / "docs" / "flow.md"
 BEGIN, END = "<!-- made from the manifest: python -m tests.architecture.flow -->", "<!-- end -->"
-LAYERS = ("staging", "clean", "core", "gold")
+LAYERS = ("staging", "clean", "core", "vault", "gold")
 LEDGER = ("object_ledger", "refused_rows", "quarantine_decisions")
 
 

@@ -120,3 +120,36 @@ def test_an_entity_comes_by_its_declaration_alone_and_a_changed_one_by_a_rebuild
     platform.sync("parcels")
     assert platform.rows(versions)[4:] == [("O2", "2", "9.0000", "y", "2024-01-03 00:00:00")]
     assert platform.rows("select count(*) from core.imputed_value where _key like '%b.csv'") == [(0,)]
+
+
+PARTS = """
+sources:
+  - name: staging
+    schema: staging
+    tables:
+      - name: customer_parts
+        columns: [{name: customer_id, data_type: varchar}, {name: state, data_type: varchar}, {name: phone, data_type: varchar}, {name: said_at, data_type: timestamp}]
+        config:
+          meta:
+            feed: {prefix: customer_parts/, formats: [csv], entity: customer, kind: partial, event_time: {column: said_at}}
+"""
+
+
+def test_customers_have_a_column_named_state_whatever_else_is_declared(tmp_path: Path, bucket: Bucket) -> None:
+    """Type 1 columns and partial feeds let the engine keep a hash of the state: its column must not be the customer's."""
+    project = project_with(tmp_path, {"models/staging/customer_parts.yml": PARTS})
+    log = project / "models" / "core" / "customer.yml"
+    log.write_text(
+        log.read_text().replace("            - phone\n", "").replace("          personal:", "          type1: [phone]\n          personal:", 1)
+    )  # fmt: skip
+    platform = Platform(settings_at(tmp_path / "home"), bucket, project=project)
+    head = "customer_id,city,state,phone,updated_at\n"
+    platform.put("customer_20260101000000.csv", (head + "C1,Ulm,BW,1,2026-01-01T00:00:00Z\n").encode())
+    platform.sync("customers")
+    platform.put("p.csv", b"customer_id,state,phone,said_at\nC1,BY,,2026-01-02 00:00\nC1,BY,2,2026-01-03 00:00\n", "customer_parts")
+    platform.sync("customer_parts")
+    history = "select city, state, phone, cast(valid_from as varchar) from core.customer_history order by valid_from"
+    wanted = [("Ulm", "BW", "1", "2026-01-01 00:00:00"), ("Ulm", "BY", "2", "2026-01-02 00:00:00")]
+    assert platform.rows(history) == wanted
+    platform.build("--full-refresh")
+    assert platform.rows(history) == wanted
