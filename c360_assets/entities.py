@@ -18,8 +18,9 @@ TEMPLATES = Path("templates") / "entity"
 _ENTITIES = re.compile(r"^( *entities: *\[)([^\]]*)(\].*)$", re.MULTILINE)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TAKEN = {
-    "event_time", "position", "op", "content", "known_at", "given", "state_hash", "next_at", "version_from", "is_version",
-    "change_type", "ended_by", "valid_from", "valid_to", "is_current", "reasons", "raw", "since", "batch", "feed",
+    "event_time", "position", "op", "content", "known_at", "given", "state_hash", "next_at", "version_from",
+    "is_version", "change_type", "ended_by", "valid_from", "valid_to", "is_current", "reasons", "raw", "since",
+    "batch", "feed",
 }  # fmt: skip
 
 

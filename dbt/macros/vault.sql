@@ -263,7 +263,7 @@ final as (
 
   select
     {{ ghost_key() }} as {{ hash_column }},
-    cast('1900-01-01' as timestamp) as applied_at,
+    cast('1900-01-01' as {{ timestamp_type() }}) as applied_at,
     'upsert' as op,
     null as position,
     {%- if entity.partial %}
@@ -303,7 +303,7 @@ select * from final
     from (
       select
         satellite.*,
-        row_number() over (partition by {{ hash_column }}, applied_at, op, hash_diff order by _batch desc) as place
+        row_number() over (partition by {{ hash_column }}, applied_at, op, hash_diff order by _batch desc nulls last) as place
       from {{ satellite }} as satellite
       where {{ hash_column }} <> {{ ghost_key() }}
     ) as newest
@@ -316,7 +316,7 @@ select * from final
 {% macro vault_latest(satellite, hash_column) -%}
   select *
   from (
-    select events.*, row_number() over (partition by {{ hash_column }} order by applied_at desc) as place_of_key
+    select events.*, row_number() over (partition by {{ hash_column }} order by applied_at desc nulls last) as place_of_key
     from ({{ vault_events(satellite, hash_column) }}) as events
   ) as latest
   where place_of_key = 1 and op = 'upsert'

@@ -17,7 +17,7 @@ from generator.faults import Faults
 from generator.objects import GeneratedObject
 from generator.shop_truth import shop_events, star, stock
 from generator.truth import truth_of_generated
-from tests.engine import analytics, reports
+from tests.engine import analytics, reports, vault, views
 from tests.engine.analytics import Purchase
 from tests.parts import UNIT_TESTS, Platform, digest, settings_at
 
@@ -29,6 +29,7 @@ MODELS = (
     "--exclude-resource-type", "test", "--select", "+top_customers", "+product_category_sales", "+inventory",
     "fct_orders_changes", "fct_order_items_changes", "fct_pos_lines_changes", "+daily_sales_summary",
     "+customer_segments", "+segment_moves", "+cohort_retention", "+basket_affinity", "+anomalies", "+issue_log",
+    "+vault", "+vw_customer_360", "+vw_product_analytics", "+vw_order_analytics",
 )  # fmt: skip
 
 
@@ -197,6 +198,9 @@ def test_any_order_gives_what_the_oracle_says_and_a_rebuild_gives(seed: int, tmp
     assert_equals_truth(platform, objects)
     assert_analytics(platform)
     assert_issues(platform)
+    views.assert_right(platform)
+    vault.assert_holds(platform)
+    stands = vault.contents(platform)
     found = reports.page(platform)
     if os.environ.get("C360_WRITE_DOCS"):
         reports.PAGE.write_text(found)
@@ -204,6 +208,8 @@ def test_any_order_gives_what_the_oracle_says_and_a_rebuild_gives(seed: int, tmp
     before = {table: digest([tuple(row.values()) for row in platform.table(table)]) for table in TABLES}
     platform.build("--full-refresh", *MODELS)
     assert {table: digest([tuple(row.values()) for row in platform.table(table)]) for table in TABLES} == before
+    assert vault.contents(platform) == stands
+    vault.assert_checks_find(platform)
     units = platform.build(
         "--select", "inventory", "anomalies", "--resource-type", "model", "--resource-type", UNIT_TESTS
     )

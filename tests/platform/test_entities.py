@@ -146,7 +146,11 @@ def test_customers_have_a_column_named_state_whatever_else_is_declared(tmp_path:
     head = "customer_id,city,state,phone,updated_at\n"
     platform.put("customer_20260101000000.csv", (head + "C1,Ulm,BW,1,2026-01-01T00:00:00Z\n").encode())
     platform.sync("customers")
-    platform.put("p.csv", b"customer_id,state,phone,said_at\nC1,BY,,2026-01-02 00:00\nC1,BY,2,2026-01-03 00:00\n", "customer_parts")
+    platform.put(
+        "p.csv",
+        b"customer_id,state,phone,said_at\nC1,BY,,2026-01-02 00:00\nC1,BY,2,2026-01-03 00:00\n",
+        "customer_parts",
+    )
     platform.sync("customer_parts")
     history = "select city, state, phone, cast(valid_from as varchar) from core.customer_history order by valid_from"
     wanted = [("Ulm", "BW", "1", "2026-01-01 00:00:00"), ("Ulm", "BY", "2", "2026-01-02 00:00:00")]

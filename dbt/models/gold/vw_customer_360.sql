@@ -20,7 +20,10 @@ sales as (
     count_purchases,
     net_revenue,
     gross_revenue,
-    row_number() over (partition by customer_id order by count_purchases desc, gross_revenue desc, currency asc) as place,
+    row_number() over (
+      partition by customer_id
+      order by count_purchases desc nulls last, gross_revenue desc nulls last, currency asc
+    ) as place,
     count(*) over (partition by customer_id) as count_currencies,
     sum(count_purchases) over (partition by customer_id) as count_orders,
     min(first_bought_at) over (partition by customer_id) as first_order_at,
@@ -37,7 +40,7 @@ risks as (
     customer_id,
     currency,
     churn_risk,
-    row_number() over (partition by customer_id, currency order by as_of desc) as place
+    row_number() over (partition by customer_id, currency order by as_of desc nulls last) as place
   from {{ customer_value() }}
 ),
 
@@ -63,7 +66,10 @@ final as (
     coalesce(sales.count_currencies, 0) as count_currencies,
     sales.gross_revenue,
     sales.net_revenue,
-    case when sales.count_purchases > 0 then cast(sales.gross_revenue / sales.count_purchases as decimal(18, 4)) end as average_order,
+    case
+      when sales.count_purchases > 0
+        then cast(cast(sales.gross_revenue as double) / sales.count_purchases as decimal(18, 4))
+    end as average_order,
     sales.first_order_at,
     sales.last_order_at,
     segments.segment,
@@ -73,7 +79,7 @@ final as (
     tickets.last_ticket_at,
     cast(null as bigint) as count_page_views,
     cast(null as bigint) as count_carts,
-    cast(null as timestamp) as last_click_at,
+    cast(null as {{ timestamp_type() }}) as last_click_at,
     greatest(
       versions.last_changed_at,
       coalesce(sales.last_order_at, versions.last_changed_at),
@@ -82,8 +88,13 @@ final as (
   from {{ ref('customer') }} as customers
   inner join versions on customers.customer_id = versions.customer_id
   left join sales on customers.customer_id = sales.customer_id and sales.place = 1
-  left join segments on sales.customer_id = segments.customer_id and sales.currency = segments.currency
-  left join risks on sales.customer_id = risks.customer_id and sales.currency = risks.currency and risks.place = 1
+  left join segments
+    on sales.customer_id = segments.customer_id
+    and sales.currency = segments.currency
+  left join risks
+    on sales.customer_id = risks.customer_id
+    and sales.currency = risks.currency
+    and risks.place = 1
   left join tickets on customers.customer_id = tickets.customer_id
 )
 

@@ -21,7 +21,7 @@ items as (
 ranked as (
   select
     *,
-    rank() over (partition by currency order by gross_revenue desc, product_id asc) as revenue_rank
+    rank() over (partition by currency order by gross_revenue desc nulls last, product_id asc) as revenue_rank
   from items
 ),
 
@@ -48,14 +48,18 @@ final as (
     coalesce(ranked.count_customers, 0) as count_customers,
     coalesce(ranked.units_sold, 0) as units_sold,
     coalesce(ranked.gross_revenue, 0) as gross_revenue,
-    case when ranked.count_with_cost = ranked.count_items then cast(ranked.gross_revenue - ranked.cost as decimal(38, 4)) end as margin,
+    case
+      when ranked.count_with_cost = ranked.count_items then cast(ranked.gross_revenue - ranked.cost as decimal(38, 4))
+    end as margin,
     ranked.revenue_rank,
     ranked.first_sold_at,
     ranked.last_sold_at,
     stock.stock,
     coalesce(stock.count_stores_to_reorder, 0) as count_stores_to_reorder
   from {{ ref('product') }} as products
-  left join {{ ref('product_categories') }} as categories on products.product_id = categories.product_id and categories.is_primary
+  left join {{ ref('product_categories') }} as categories
+    on products.product_id = categories.product_id
+    and categories.is_primary
   left join ranked on products.product_id = ranked.product_id
   left join stock on products.product_id = stock.product_id
 )

@@ -28,7 +28,7 @@ final as (
   select
     moments.customer_hk,
     moments.moment,
-    coalesce(max(events.applied_at), cast('1900-01-01' as timestamp)) as sat_customer_applied_at
+    coalesce(max(events.applied_at), cast('1900-01-01' as {{ timestamp_type() }})) as sat_customer_applied_at
   from moments
   left join events
     on moments.customer_hk = events.customer_hk

@@ -1,0 +1,114 @@
+"""The three views, worked out again in plain Python from current, history and facts."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from tests.parts import Platform
+
+
+def assert_right(platform: Platform) -> None:
+    _customers(platform)
+    _products(platform)
+    _orders(platform)
+
+
+def _customers(platform: Platform) -> None:
+    """(customer, currency): the names of purchases, what they brought, when they were."""
+    names: dict[tuple[str, str], set[str]] = defaultdict(set)
+    gross: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    at: dict[str, list[datetime]] = defaultdict(list)
+    for row in platform.table("gold.fct_orders", "is_sale and customer_id is not null"):
+        key = (row["customer_id"], row["currency"])
+        names[key].add(f"{row['source']} {row['order_id']}")
+        gross[key] += row["amount"] or 0
+        at[row["customer_id"]] += [row["ordered_at"]] if row["ordered_at"] else []
+    for row in platform.table("gold.fct_pos_lines", "kind = 'sale' and customer_id is not null"):
+        key = (row["customer_id"], row["currency"])
+        names[key].add(f"pos {row['store_id']} {row['transaction_id']}")
+        gross[key] += row["amount"]
+        at[row["customer_id"]].append(row["sold_at"])
+    versions: dict[str, list[datetime]] = defaultdict(list)
+    for row in platform.table("core.customer_history"):
+        versions[row["customer_id"]].append(row["valid_from"])
+    tickets = platform.table("core.support_ticket", "customer_id is not null")
+    segments = {(r["customer_id"], r["currency"]): r["segment"] for r in platform.table("gold.customer_segments")}
+    found = {row["customer_id"]: row for row in platform.table("gold.vw_customer_360")}
+    current = {row["customer_id"]: row for row in platform.table("core.customer")}
+    assert found.keys() == current.keys()
+    bought = 0
+    for customer, row in found.items():
+        assert {name: row[name] for name in current[customer]} == current[customer]
+        of = sorted(
+            (key for key in names if key[0] == customer), key=lambda key: (-len(names[key]), -gross[key], key[1])
+        )
+        mine = [ticket for ticket in tickets if ticket["customer_id"] == customer]
+        wanted: dict[str, Any] = {
+            "customer_since": min(versions[customer]),
+            "count_versions": len(versions[customer]),
+            "count_orders": sum(len(names[key]) for key in of),
+            "currency": of[0][1] if of else None,
+            "count_currencies": len(of),
+            "gross_revenue": gross[of[0]] if of else None,
+            "first_order_at": min(at[customer], default=None),
+            "last_order_at": max(at[customer], default=None),
+            "segment": segments.get(of[0]) if of else None,
+            "churn_risk": None,
+            "count_tickets": len(mine),
+            "count_open_tickets": sum((t["status"] or "").lower() not in ("closed", "resolved") for t in mine),
+            "count_page_views": None,
+        }
+        assert {name: row[name] for name in wanted} == wanted
+        if of:
+            bought += 1
+            assert abs(row["average_order"] - gross[of[0]] / len(names[of[0]])) < Decimal("0.0001")
+        seen = [*versions[customer], *at[customer], *(t["created_at"] for t in mine if t["created_at"])]
+        assert row["last_seen_at"] == max(seen)
+    assert bought > 10 and any(row["count_tickets"] for row in found.values())
+
+
+def _products(platform: Platform) -> None:
+    items = platform.table("gold.fct_order_items", "is_sale and product_id is not null")
+    of: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for item in items:
+        of[item["product_id"], item["currency"]].append(item)
+    found = platform.table("gold.vw_product_analytics")
+    assert {row["product_id"] for row in found} == {row["product_id"] for row in platform.table("core.product")}
+    sold = {(row["product_id"], row["currency"]): row for row in found if row["currency"]}
+    known = {row["product_id"] for row in found}
+    assert sold.keys() == {key for key in of if key[0] in known} and len(sold) == sum(
+        row["currency"] is not None for row in found
+    )
+    stock: Counter[str] = Counter()
+    for row in platform.table("core.inventory"):
+        stock[row["product_id"]] += row["stock"]
+    for key, row in sold.items():
+        assert row["units_sold"] == sum(item["quantity"] or 0 for item in of[key])
+        assert row["gross_revenue"] == sum(item["amount"] or 0 for item in of[key])
+        assert row["count_orders"] == len({(item["source"], item["order_id"]) for item in of[key]})
+        assert row["count_customers"] == len({item["customer_id"] for item in of[key]} - {None})
+        revenue = [sum(item["amount"] or 0 for item in of[other]) for other in of if other[1] == key[1]]
+        assert row["revenue_rank"] >= 1 + sum(other > row["gross_revenue"] for other in revenue)
+        assert (row["stock"] or 0) == stock[key[0]]
+
+
+def _orders(platform: Platform) -> None:
+    facts = {(row["source"], row["order_id"]): row for row in platform.table("gold.fct_orders")}
+    found = {(row["source"], row["order_id"]): row for row in platform.table("gold.vw_order_analytics")}
+    assert found.keys() == facts.keys()
+    cities = {row["customer_key"]: row["city"] for row in platform.table("gold.dim_customer")}
+    before: dict[str, datetime] = {}
+    numbers: Counter[str] = Counter()
+    for key, fact in sorted(facts.items(), key=lambda kv: (str(kv[1]["ordered_at"]), kv[0])):
+        row, customer = found[key], fact["customer_id"]
+        assert row["customer_city"] == cities.get(fact["customer_key"]) and row["amount"] == fact["amount"]
+        if not fact["is_sale"] or customer is None or fact["ordered_at"] is None:
+            assert row["order_number"] is None
+            continue
+        numbers[customer] += 1
+        days = (fact["ordered_at"].date() - before[customer].date()).days if customer in before else None
+        assert (row["order_number"], row["days_since_previous"]) == (numbers[customer], days)
+        before[customer] = fact["ordered_at"]
