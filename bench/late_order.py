@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bench.parts import Dbt, home, report
+from bench.parts import Dbt, home, report, stage_rows
 from c360_assets import staging
 from c360_assets.feeds import load_feeds
 from c360_assets.landing import Listed
@@ -44,18 +44,7 @@ def stage(session: Session, orders: int) -> None:
         "order_items": (orders * ITEMS, f"'I' || i as order_item_id, 'O' || i // {ITEMS} as order_id, 'P' || hash(i, 1) % {PRODUCTS} as product_id, "
                         "cast(1 + hash(i, 2) % 5 as varchar) as quantity, '2.50' as price, '2026-08-01T00:00:00Z' as updated_at"),
     }  # fmt: skip
-    batch, now = staging.next_batch(session)
-    feeds = load_feeds([PROJECT / "dbt" / "models" / "staging"])
-    with session.transaction():
-        for name, (count, columns) in rows.items():
-            key = f"stream_data/{name}/all.csv"
-            session.execute(
-                f"insert into staging.{name} by name select {columns}, '{key}' as _key, 'e' as _etag, i + 1 as _row, "
-                f"cast(? as timestamp) as _loaded_at, cast(? as varchar) as _batch from range({count}) as r(i)",
-                [now, batch],
-            )
-            outcome = Outcome(Listed(now, key, "e", 1), "loaded", None, count)
-            staging.write_registers(session, feeds[name], [outcome], batch, now)
+    stage_rows(session, rows)
 
 
 # What comes late: a feed and its one row.

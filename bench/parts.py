@@ -21,8 +21,11 @@ import psutil
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
 
-from c360_assets import local
+from c360_assets import local, staging
+from c360_assets.feeds import load_feeds
+from c360_assets.landing import Listed
 from c360_assets.settings import PROJECT, Settings
+from c360_assets.spool import Outcome
 from c360_assets.warehouse import DuckDBSession, Session
 
 C360 = Path(sys.executable).with_name("c360")
@@ -126,6 +129,22 @@ class Dbt:
 
 def home(path: Path, **environment: str) -> Settings:
     return Settings.load({"C360_HOME": str(path), **environment})
+
+
+def stage_rows(session: Session, rows: Mapping[str, tuple[int, str]], name: str = "all.csv") -> None:
+    """Rows in staging as a load would leave them, in one batch, an object a feed: {feed: (how many, columns as of i)}."""
+    batch, now = staging.next_batch(session)
+    feeds = load_feeds([PROJECT / "dbt" / "models" / "staging"])
+    with session.transaction():
+        for feed, (count, columns) in rows.items():
+            key = f"stream_data/{feed}/{name}"
+            session.execute(
+                f"insert into staging.{feed} by name select {columns}, '{key}' as _key, 'e' as _etag, i + 1 as _row, "
+                f"cast(? as timestamp) as _loaded_at, cast(? as varchar) as _batch from range({count}) as r(i)",
+                [now, batch],
+            )
+            outcome = Outcome(Listed(now, key, "e", 1), "loaded", None, count)
+            staging.write_registers(session, feeds[feed], [outcome], batch, now)
 
 
 def land(settings: Settings, feed: str, files: Sequence[tuple[str, bytes]] | Sequence[Path]) -> None:
