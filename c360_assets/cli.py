@@ -168,9 +168,15 @@ def _parser() -> argparse.ArgumentParser:
 
     up = add("up", "up", "S3, Dagster UI and daemon with the sensors on; Ctrl-C stops it all.")
     up.add_argument("--port", type=int, default=3000, help="of the Dagster UI")
+    up.add_argument("--api-port", type=int, default=8000, help="of the API")
     up.add_argument(
         "--generate", action="store_true", help="let generators land customer files and till receipts now and then"
     )
+
+    api = add("api", "api", "The API over what is served: customers, their history, orders, products.")
+    api.add_argument("--host", default="127.0.0.1", help="to listen on; another than this machine needs a public key")
+    api.add_argument("--port", type=int, default=8000)
+    api.add_argument("--workers", type=int, default=1, help="processes")
 
     add("prepare", "prepare", "Read the dbt project ahead, so that the first start is quick.")
 

@@ -32,6 +32,7 @@ from c360_assets.landing import LandingError
 from c360_assets.quarantine import QuarantineError
 from c360_assets.settings import PROJECT, ProjectError, Settings, SettingsError
 from c360_assets.snowflake.objects import BootstrapError
+from c360_assets.store import StoreRefused
 from c360_assets.warehouse import (
     DuckDBWarehouse,
     NotAQuery,
@@ -46,7 +47,9 @@ WRONG = (
     DeclarationError, SettingsError, QuarantineError, NotAQuery, UsageError,
     entities.EntityError, auditing.AuditError, BootstrapError,
 )  # fmt: skip
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FAILED = (
+    StoreRefused,
     LandingError,
     ProjectError,
     NoWarehouse,
@@ -277,8 +280,27 @@ def prepare(options: argparse.Namespace, settings: Settings) -> int:
     return DONE
 
 
+def api(options: argparse.Namespace, settings: Settings) -> int:
+    """The API until it is stopped. Who cannot be known by a token is on this machine, or is not served."""
+    import uvicorn
+
+    if not settings.api_public_key and options.host not in LOOPBACK:
+        raise UsageError(
+            f"--host {options.host}: without C360_API_PUBLIC_KEY only this machine is served; name the file with the "
+            "public key of who signs your tokens, or listen on 127.0.0.1"
+        )
+    if settings.api_public_key and not Path(settings.api_public_key).expanduser().is_file():
+        raise UsageError(f"C360_API_PUBLIC_KEY is '{settings.api_public_key}', and there is no such file")
+    say(f"API: http://{options.host}:{options.port}   its paths: /docs   Ctrl-C stops it")
+    uvicorn.run(
+        "serving.api.app:from_environment", factory=True, host=options.host, port=options.port,
+        workers=options.workers, access_log=False, log_level="warning", server_header=False,
+    )  # fmt: skip
+    return DONE
+
+
 def up(options: argparse.Namespace, settings: Settings) -> int:
-    """S3, Dagster and, if asked, the generator, until Ctrl-C; whatever stops first stops the rest."""
+    """S3, Dagster, the API and, if asked, the generator, until Ctrl-C; whatever stops first stops the rest."""
     # Set anew also for Ctrl-C: a shell may have started us, and would start our children, with it ignored.
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
@@ -292,7 +314,11 @@ def up(options: argparse.Namespace, settings: Settings) -> int:
                 [Path(sys.executable).with_name("dagster"), "dev", "-w", PROJECT / "workspace.yaml",
                  "-p", str(options.port), "-h", "127.0.0.1"],
                 cwd=settings.dagster_home, start_new_session=True,
-            )
+            ),
+            subprocess.Popen(
+                [Path(sys.executable).with_name("c360"), "api", "--port", str(options.api_port)],
+                start_new_session=True,
+            ),
         ]  # fmt: skip
         say(f"Dagster UI: http://127.0.0.1:{options.port}   S3: {endpoint}   Ctrl-C stops it all")
         if options.generate:

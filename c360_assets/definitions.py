@@ -6,17 +6,19 @@ Importing this connects to nothing and reads no environment; `defs` does, when D
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from c360_assets import alerts, automation, checks, landing, local, predictions, report, staging, transform
+from c360_assets import alerts, automation, checks, landing, local, predictions, report, serve, staging, transform
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import SENSOR_WAIT, Bucket
 from c360_assets.pending import pending_feeds
 from c360_assets.settings import Settings
 from c360_assets.snowflake.arrivals import fetching_of
+from c360_assets.store import Store
 from c360_assets.warehouse import Warehouse, open_warehouse
 
 
@@ -71,9 +73,13 @@ def build_defs(
         checks=[*build.check_keys, *(key for check in staged_checks for key in check.check_keys)],
     )  # fmt: skip
     told = predictions.prediction_assets(warehouse, lineage.feeds_of, tags=automation.BY_PREDICTION, **policy)
+    store = partial(Store, settings.serving_url)
+    served = serve.serving_assets(settings.dbt_project, lineage.feeds_of, warehouse, store, **policy)
     fresh = automation.freshness({dg.AssetKey(["staging", f.name]): f.fresh_within_hours for f in feeds.values()})
     return dg.Definitions(
-        assets=automation.with_policies([*landed, *registers, *loads, build, page, *told], fresh, warehouse.engine),
+        assets=automation.with_policies(
+            [*landed, *registers, *loads, build, *served, page, *told], fresh, warehouse.engine
+        ),
         asset_checks=staged_checks,
         jobs=[sync, *jobs.values()],
         schedules=automation.schedules(

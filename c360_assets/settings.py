@@ -111,6 +111,12 @@ class Settings:
     alert_smtp: str = field(default="", repr=False)
     alert_from: str = ""
     alert_to: tuple[str, ...] = ()
+    serving: str = field(default="", repr=False)
+    api_public_key: str = ""
+    api_issuer: str = ""
+    api_audience: str = ""
+    api_rate: float = 1000.0
+    api_cors: tuple[str, ...] = ()
     s3_endpoint: str = ""
     dbt_project: Path = PROJECT / "dbt"
     snowflake: Snowflake = field(default_factory=Snowflake)
@@ -127,6 +133,11 @@ class Settings:
     def dbt_home(self) -> Path:
         """Where dbt keeps its manifest, results and logs: nothing is written into the project."""
         return self.home / "dbt"
+
+    @property
+    def serving_url(self) -> str:
+        """Where the serving store is, as SQLAlchemy has it; a file of the home if nothing else is said."""
+        return self.serving or f"sqlite:///{self.home / 'serving.sqlite'}"
 
     @property
     def spool(self) -> Path:
@@ -203,6 +214,12 @@ _C360 = {
     "C360_ALERT_SMTP": "alert_smtp",
     "C360_ALERT_FROM": "alert_from",
     "C360_ALERT_TO": "alert_to",
+    "C360_SERVING_URL": "serving",
+    "C360_API_PUBLIC_KEY": "api_public_key",
+    "C360_API_ISSUER": "api_issuer",
+    "C360_API_AUDIENCE": "api_audience",
+    "C360_API_RATE": "api_rate",
+    "C360_API_CORS": "api_cors",
     "C360_DBT_PROJECT": "dbt_project",
     "AWS_ENDPOINT_URL": "s3_endpoint",
 }

@@ -172,7 +172,7 @@ events as (
     {%- if declared.partial %},
     log.given
     {%- elif scd2_keeps_state(declared) %},
-    log.state
+    log.state_hash
     {%- endif %}
     {%- for column in declared.attributes %},
     {% if declared.partial -%}

@@ -1,0 +1,165 @@
+"""Serving: what changed in gold since the last time, brought to the serving store in one transaction.
+
+Belongs here: which tables are served, what became of them, and the assets. The schema `serving` of the warehouse holds
+what the store holds; the next generation is laid beside it, compared, written to the store, and only then takes its
+place. A run that dies in between is told by the two numbers of the generation, and what it left is finished first.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from c360_assets.entities import declared
+from c360_assets.store import Change, Row, Shape, Store
+from c360_assets.warehouse import INTEGER, TEXT, Session, Warehouse
+
+GENERATION = "serving.generation"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table that is served: the shape in the store, and the table of gold that it is."""
+
+    shape: Shape
+    reads: str
+
+
+def sources(personal: Collection[str]) -> list[Source]:
+    """All of them; `personal`: columns of customers that only some may see."""
+    hidden = tuple(sorted(personal))
+    return [
+        Source(
+            Shape("customers", ("customer_id",), (("email",), ("last_name", "first_name")), hidden),
+            "gold.vw_customer_360",
+        ),
+        Source(Shape("customer_versions", ("customer_id", "valid_from"), (), hidden), "gold.dim_customer"),
+        Source(
+            Shape("customer_events", ("customer_id", "event_time", "op", "content"), (), hidden),
+            "gold.vw_customer_timeline",
+        ),
+        Source(
+            Shape(
+                "orders",
+                ("source", "order_id"),
+                (("customer_id", "ordered_at", "source", "order_id"), ("ordered_at", "source", "order_id")),
+            ),
+            "gold.vw_order_analytics",
+        ),
+        Source(Shape("products", ("product_id", "currency")), "gold.vw_product_analytics"),
+        Source(Shape("daily_sales", ("sales_date", "store_id", "currency")), "gold.daily_sales_summary"),
+        Source(Shape("issues", ("issue", "severity", "subject")), "gold.issue_counts"),
+    ]
+
+
+def serving_assets(
+    project: Path, there: Collection[str], warehouse: Warehouse, store: Callable[[], Store], **policy: Any
+) -> list[dg.AssetsDefinition]:
+    """One asset per table of gold that is `there`, made in one step: readers see all of a generation or nothing."""
+    customer = declared(project).get("customer")
+    served = [each for each in sources(customer.personal if customer else ()) if each.reads in there]
+    if not served:
+        return []
+    specs = [
+        dg.AssetSpec(
+            ["serving", each.shape.name],
+            deps=[dg.AssetKey(each.reads.split("."))],
+            description=f"{each.reads} as the API and the dashboards read it. One row per {', '.join(each.shape.key)}.",
+            skippable=True,  # gold may not have it yet
+        )
+        for each in served
+    ]
+
+    @dg.multi_asset(name="serving", specs=specs, can_subset=True, **policy)
+    def serving(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
+        chosen = [each for each in served if dg.AssetKey(["serving", each.shape.name]) in context.selected_asset_keys]
+        generation, batch, counts = serve(served, chosen, warehouse, store())
+        for each in chosen:
+            if each.shape.name in counts:
+                brought, gone = counts[each.shape.name]
+                yield dg.MaterializeResult(
+                    asset_key=["serving", each.shape.name],
+                    metadata={"brought": brought, "taken away": gone, "generation": generation, "batch": batch},
+                )
+
+    return [serving]
+
+
+def serve(
+    served: Collection[Source], chosen: Collection[Source], warehouse: Warehouse, store: Store
+) -> tuple[int, str, Mapping[str, tuple[int, int]]]:
+    """Brings the chosen of the served tables up to date, all of them where the store is new or another one.
+
+    Returns:
+        generation, the newest batch in it, {table: rows brought and taken away}.
+    """
+    with warehouse.writing("serving") as session:
+        session.ensure(GENERATION, {"generation": INTEGER, "batch": TEXT})
+        there = _recovered(session, served, store)
+        tables = session.tables()
+        made = [each for each in (chosen if there else served) if each.reads in tables]
+        # Each model marks what it has taken; the newest of all is how far gold has come.
+        ((batch,),) = session.rows("select coalesce(max(batch), '') from gold.consumed_batches")
+        for each in made:
+            session.execute(f"create or replace table {_next(each)} as select * from {each.reads}")
+        changes = (_change(session, each, tables, anew=there == 0) for each in made)
+        counts = store.write(there + 1, batch, changes)
+        _take_place(session, served, there + 1, batch)
+    store.close()
+    return there + 1, batch, counts
+
+
+def _recovered(session: Session, served: Collection[Source], store: Store) -> int:
+    """The generation that warehouse and store both hold; 0 where there is none, and all is to be served anew."""
+    rows = session.rows(f"select generation, batch from {GENERATION}")
+    here, batch = (int(rows[0][0]), rows[0][1]) if rows else (0, "")
+    held = store.served()
+    if held is not None and held.generation == here + 1:
+        _take_place(session, served, held.generation, held.batch)
+        return held.generation
+    return here if held is not None and (held.generation, held.batch) == (here, batch) else 0
+
+
+def _change(session: Session, each: Source, tables: Collection[str], *, anew: bool) -> Change:
+    shape, table = each.shape, _table(each)
+    if anew or table not in tables or _columns(session, table) != _columns(session, _next(each)):
+        return Change(shape, _rows(session, f"select * from {_next(each)}"), anew=True)
+    key = ", ".join(shape.key)
+    return Change(
+        shape,
+        _rows(session, f"select * from {_next(each)} except select * from {table}"),
+        _rows(session, f"select {key} from {table} except select {key} from {_next(each)}"),
+    )
+
+
+def _rows(session: Session, sql: str) -> Iterator[Row]:
+    """Asked when the first row is wanted, for a session reads one result at a time."""
+    columns, values = session.result(sql)
+    for row in values:
+        yield dict(zip((c.lower() for c in columns), row, strict=True))
+
+
+def _columns(session: Session, table: str) -> list[str]:
+    return session.result(f"select * from {table} limit 0")[0]
+
+
+def _take_place(session: Session, served: Collection[Source], generation: int, batch: str) -> None:
+    """What was laid beside becomes what is served; again, where that was broken off."""
+    tables = session.tables()
+    for each in served:
+        if _next(each) in tables:
+            session.execute(f"create or replace table {_table(each)} as select * from {_next(each)}")
+            session.execute(f"drop table {_next(each)}")
+    with session.transaction():
+        session.execute(f"delete from {GENERATION}")
+        session.execute(f"insert into {GENERATION} values (?, ?)", [generation, batch])
+
+
+def _table(each: Source) -> str:
+    return f"serving.{each.shape.name}"
+
+
+def _next(each: Source) -> str:
+    return f"serving.{each.shape.name}__next"

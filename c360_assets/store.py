@@ -1,0 +1,208 @@
+"""The serving store: what the API and the dashboards read. SQLite embedded, PostgreSQL by its URL.
+
+Belongs here: its tables, writing them in one transaction per generation, reading them. Knows nothing of the warehouse.
+A row is its key and what it is found by, as text, and two JSON objects: `doc`, and `personal` with what only some may
+see.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+
+Row = Mapping[str, Any]
+_STEP = 2_000
+
+
+class StoreRefused(RuntimeError):
+    """The store's server was not reached or refused; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A table of the store. `find_by`: lists of columns by which rows are looked up, each with an index."""
+
+    name: str
+    key: tuple[str, ...]
+    find_by: tuple[tuple[str, ...], ...] = ()
+    personal: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Key first, then what it is found by."""
+        return tuple(dict.fromkeys([*self.key, *(column for columns in self.find_by for column in columns)]))
+
+    def stored(self, row: Row) -> dict[str, str]:
+        """The row as the store has it."""
+        personal = {name: plain(row[name]) for name in self.personal if name in row}
+        doc = {name: plain(value) for name, value in row.items() if name not in personal}
+        found: dict[str, str] = {column: text(row[column]) for column in self.columns}
+        return found | {"doc": _json(doc), "personal": _json(personal)}
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the store holds: which generation, made of which batch, since when (UTC)."""
+
+    generation: int
+    batch: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of a table. `anew`: nothing stays of what it held."""
+
+    shape: Shape
+    upserts: Iterable[Row]
+    deletes: Iterable[Row] = ()
+    anew: bool = False
+
+
+class Store:
+    """The store behind a URL of SQLAlchemy's. Many may read while one writes, and none sees half a generation."""
+
+    def __init__(self, url: str) -> None:
+        self.url = sa.engine.make_url(url)
+        self._engine = sa.create_engine(self.url)
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _for_many_readers)
+            sa.event.listen(self._engine, "begin", _begin)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def served(self) -> Served | None:
+        """None where nothing was ever served."""
+        with self._connection() as connection:
+            if not sa.inspect(connection).has_table("served"):
+                return None
+            row = connection.execute(sa.text("select generation, batch, served_at from served")).one_or_none()
+        return Served(row[0], row[1], datetime.fromisoformat(row[2])) if row else None
+
+    def write(self, generation: int, batch: str, changes: Iterable[Change]) -> dict[str, tuple[int, int]]:
+        """Everything or nothing; {table: rows brought and taken away}."""
+        counts: dict[str, tuple[int, int]] = {}
+        with self._connection(writes=True) as connection, connection.begin():
+            connection.execute(
+                sa.text("create table if not exists served (generation bigint, batch text, served_at text)")
+            )
+            for change in changes:
+                self._ensure(connection, change)
+                counts[change.shape.name] = (_upsert(connection, change), _delete(connection, change))
+            connection.execute(sa.text("delete from served"))
+            connection.execute(
+                sa.text("insert into served values (:generation, :batch, :at)"),
+                {"generation": generation, "batch": batch, "at": datetime.now(UTC).replace(tzinfo=None).isoformat()},
+            )
+        return counts
+
+    def rows(self, sql: str, values: Mapping[str, Any] | None = None) -> list[sa.Row[Any]]:
+        """What a query gives; values are bound by name, `:name`."""
+        with self._connection() as connection:
+            return list(connection.execute(sa.text(sql), dict(values or {})))
+
+    @contextmanager
+    def _connection(self, *, writes: bool = False) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect().execution_options(writes=writes) as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            where = self.url.render_as_string(hide_password=True)
+            said = str(error.orig).splitlines()[0]
+            raise StoreRefused(
+                f"the serving store at {where} cannot be used: {said}; C360_SERVING_URL names it"
+            ) from error
+
+    def _ensure(self, connection: sa.Connection, change: Change) -> None:
+        """The table of the shape, empty if it is made anew or was there in another shape."""
+        shape, found = change.shape, sa.inspect(connection)
+        wanted = [*shape.columns, "doc", "personal"]
+        if found.has_table(shape.name):
+            there = [column["name"] for column in found.get_columns(shape.name)]
+            if change.anew or there != wanted:
+                connection.execute(sa.text(f"drop table {shape.name}"))
+        # Compared by their bytes, so that pages have one order everywhere.
+        kind = 'text collate "C"' if self._engine.dialect.name == "postgresql" else "text"
+        columns = ", ".join(f"{name} {kind} not null" for name in wanted)
+        connection.execute(
+            sa.text(f"create table if not exists {shape.name} ({columns}, primary key ({', '.join(shape.key)}))")
+        )
+        for columns_of in shape.find_by:
+            index = f"{shape.name}_by_{'_'.join(columns_of)}"
+            connection.execute(sa.text(f"create index if not exists {index} on {shape.name} ({', '.join(columns_of)})"))
+
+
+def _upsert(connection: sa.Connection, change: Change) -> int:
+    shape = change.shape
+    names = [*shape.columns, "doc", "personal"]
+    rest = ", ".join(f"{name} = excluded.{name}" for name in names if name not in shape.key)
+    statement = sa.text(
+        f"insert into {shape.name} ({', '.join(names)}) values ({', '.join(f':{name}' for name in names)}) "
+        f"on conflict ({', '.join(shape.key)}) do update set {rest}"
+    )
+    count = 0
+    for some in _batched(change.upserts):
+        connection.execute(statement, [shape.stored(row) for row in some])
+        count += len(some)
+    return count
+
+
+def _delete(connection: sa.Connection, change: Change) -> int:
+    shape = change.shape
+    statement = sa.text(f"delete from {shape.name} where {' and '.join(f'{name} = :{name}' for name in shape.key)}")
+    count = 0
+    for some in _batched(change.deletes):
+        connection.execute(statement, [{name: text(row[name]) for name in shape.key} for row in some])
+        count += len(some)
+    return count
+
+
+def _for_many_readers(connection: Any, _: Any) -> None:
+    """In SQLite's write-ahead log readers go on with what was there before, and the writer does not wait for them."""
+    # Python's driver would begin a transaction late, and leave what makes tables outside it: _begin does.
+    connection.isolation_level = None
+    for pragma in ("journal_mode = wal", "synchronous = normal", "busy_timeout = 30000"):
+        connection.execute(f"pragma {pragma}")
+
+
+def _begin(connection: sa.Connection) -> None:
+    """Who writes waits for another writer here, and not in the middle, where waiting is no use."""
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("begin immediate" if writes else "begin")
+
+
+def _batched(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    left = iter(rows)
+    while some := list(islice(left, _STEP)):
+        yield some
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: decimals and times are text, exact and in one form."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, datetime):
+        return value.isoformat() + "Z"
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def text(value: Any) -> str:
+    """A value as rows are found by it; nothing is the empty text."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds")
+    return str(plain(value))
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,1 @@
+"""What people and programs read: the API, over the serving store alone."""

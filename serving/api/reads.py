@@ -1,0 +1,141 @@
+"""Reads: the questions that are put to the serving store, and their answers as bytes of JSON.
+
+Belongs here: SQL with bound values, masking, pages. A row's two JSON objects are joined as text, and never read,
+wherever nothing of them has to be known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from c360_assets.store import Store, StoreRefused
+from serving.api.problems import Problem
+
+log = logging.getLogger(__name__)
+MASK = "***"
+Row = Sequence[Any]
+
+
+class Reads:
+    """The store, asked from an event loop: SQLite at once, for it takes microseconds; a server in a thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._file: sqlite3.Connection | None = None
+
+    async def rows(self, sql: str, values: Mapping[str, Any]) -> Sequence[Row]:
+        try:
+            if self._store.url.get_backend_name() != "sqlite":
+                return await asyncio.to_thread(self._store.rows, sql, values)
+            if self._file is None:
+                self._file = self._opened()
+            return self._file.execute(sql, values).fetchall()
+        except (sqlite3.OperationalError, DBAPIError, StoreRefused) as error:
+            # What went wrong is for who runs it: an answer names no server and no statement.
+            log.warning("the serving store does not answer: %s", error)
+            raise nothing_served() from error
+
+    def _opened(self) -> sqlite3.Connection:
+        path = Path(str(self._store.url.database))
+        # Read only, but not immutable: another process writes.
+        return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False, isolation_level=None)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._store.close()
+
+
+def nothing_served() -> Problem:
+    return Problem(503, "nothing is served", "the serving store is empty or does not answer: c360 sync fills it")
+
+
+def joined(doc: str, personal: str, sees: bool) -> str:
+    """One JSON object of the two; who may not see the second sees its names and a mask."""
+    if personal == "{}":
+        return doc
+    if not sees:
+        personal = masked(personal)
+    return f"{doc[:-1]},{personal[1:]}" if doc != "{}" else personal
+
+
+def masked(personal: str) -> str:
+    """What is there becomes the mask; what is not there stays null."""
+    values = json.loads(personal)
+    return json.dumps({name: None if value is None else MASK for name, value in values.items()}, separators=(",", ":"))
+
+
+def listed(rows: Sequence[Row], sees: bool, following: str | None) -> bytes:
+    """{items, next}: `next` is what to ask for the page after, null on the last one."""
+    items = ",".join(joined(row[0], row[1], sees) for row in rows)
+    return f'{{"items":[{items}],"next":{json.dumps(following)}}}'.encode()
+
+
+def cursor_of(key: Sequence[str]) -> str:
+    """A place in an order, as one opaque word."""
+    return base64.urlsafe_b64encode(json.dumps(list(key)).encode()).decode().rstrip("=")
+
+
+def key_of(cursor: str, parts: int) -> list[str]:
+    try:
+        key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if isinstance(key, list) and len(key) == parts and all(isinstance(part, str) for part in key):
+            return key
+    except ValueError:
+        key = None
+    raise Problem(422, "no such page", f"after: '{cursor}' is no `next` of a page before")
+
+
+def instant(name: str, value: str | None) -> str | None:
+    """An instant as the store has it, UTC; a day is its beginning."""
+    if value is None:
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise Problem(422, "no instant", f"{name}: '{value}' is no YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ") from None
+    if found.tzinfo is not None:
+        found = (found - (found.utcoffset() or (found - found))).replace(tzinfo=None)
+    return found.isoformat(timespec="microseconds")
+
+
+def holds(doc: str, at: str) -> bool:
+    """Does the version still hold at that instant?"""
+    ends = json.loads(doc)["valid_to"]
+    return ends is None or str(instant("valid_to", ends)) > at
+
+
+def told(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, ensure_ascii=False).encode()
+
+
+def seconds(at: str) -> float:
+    """Since 1970, of an instant in UTC."""
+    return datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp()
+
+
+def believed(events: Sequence[Row], known_at: str) -> Row | None:
+    """
+    Of events (doc, personal) up to an instant the one that held, of those that were known; None where none was, or the
+    customer was deleted. A position decides, then a delete, then the content, as in the history.
+    """
+    best: tuple[tuple[Any, ...], Row, bool] | None = None
+    for row in events:
+        told = json.loads(row[0])
+        if instant("known_at", told["known_at"]) > known_at:  # type: ignore[operator]
+            continue
+        position = told["position"]
+        place = (told["event_time"], position is not None, position or "", told["op"] == "delete", told["content"])
+        if best is None or place > best[0]:
+            best = (place, row, told["op"] == "delete")
+    return None if best is None or best[2] else best[1]

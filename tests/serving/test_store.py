@@ -1,0 +1,141 @@
+"""What is served: what changed and nothing else, all of a generation or nothing, whatever dies and whatever is lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from c360_assets import serve
+from c360_assets.store import Store, StoreRefused
+from tests.serving.conftest import Gold, customer
+
+
+def cities(gold: Gold) -> dict[str, str]:
+    rows = gold.store.rows("select customer_id, doc from customers order by customer_id")
+    return {row[0]: json.loads(row[1])["city"] for row in rows}
+
+
+def test_what_changed_is_served_and_nothing_else(gold: Gold) -> None:
+    gold.put("vw_customer_360", customer(1), customer(2), customer(3, email=None))
+    assert gold.serve()["customers"] == (3, 0)
+    assert gold.serve()["customers"] == (0, 0)
+    gold.execute(
+        "update gold.vw_customer_360 set city = 'Rome' where customer_id = 'C002'",
+        "delete from gold.vw_customer_360 where customer_id = 'C001'",
+    )
+    gold.put("vw_customer_360", customer(4))
+    gold.put("consumed_batches", ("dim_customer", "20260102T000000-bbbb"))
+    assert gold.serve()["customers"] == (2, 1)
+    assert cities(gold) == {"C002": "Rome", "C003": "Ulm", "C004": "Ulm"}
+    held = gold.store.served()
+    assert held is not None and (held.generation, held.batch) == (3, "20260102T000000-bbbb")
+
+
+def test_personal_columns_stand_apart_and_values_are_exact(gold: Gold) -> None:
+    gold.put("vw_customer_360", customer(1))
+    gold.serve()
+    ((doc, personal, email),) = gold.store.rows("select doc, personal, email from customers")
+    assert json.loads(personal) == {"email": "c1@example.org", "first_name": "Ann", "last_name": "Lee1"}
+    assert json.loads(doc) == {
+        "customer_id": "C001", "city": "Ulm", "gross_revenue": "12.5000", "count_orders": 1, "valid_from": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    assert email == "c1@example.org"
+
+
+def test_of_a_batch_that_fails_nothing_is_served(gold: Gold, monkeypatch: pytest.MonkeyPatch) -> None:
+    gold.put("vw_customer_360", customer(1))
+    gold.serve()
+    gold.execute("update gold.vw_customer_360 set city = 'Rome'")
+    gold.put("daily_sales_summary", ("2026-01-01", "S", "EUR", "1.0000"))
+    kept = serve._rows
+
+    def broken(session: Any, sql: str) -> Any:
+        if "daily_sales" in sql:
+            raise OSError("the disk is full")
+        return kept(session, sql)
+
+    monkeypatch.setattr(serve, "_rows", broken)
+    with pytest.raises(OSError, match="full"):
+        gold.serve()
+    assert cities(gold) == {"C001": "Ulm"}
+    monkeypatch.setattr(serve, "_rows", kept)
+    gold.serve()
+    assert cities(gold) == {"C001": "Rome"}
+
+
+def test_a_run_that_dies_after_the_store_has_it_is_finished_by_the_next(
+    gold: Gold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What gold took back meanwhile must not stay in the store."""
+    gold.put("vw_customer_360", customer(1))
+    gold.serve()
+    gold.execute("update gold.vw_customer_360 set city = 'Rome'")
+    kept = serve._take_place
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serve, "_take_place", dies)
+    with pytest.raises(KeyboardInterrupt):
+        gold.serve()
+    assert cities(gold) == {"C001": "Rome"}
+    monkeypatch.setattr(serve, "_take_place", kept)
+    gold.execute("update gold.vw_customer_360 set city = 'Ulm'")
+    gold.serve()
+    assert cities(gold) == {"C001": "Ulm"}
+
+
+def test_a_store_that_is_lost_or_another_is_filled_anew(gold: Gold) -> None:
+    gold.put("vw_customer_360", customer(1), customer(2))
+    gold.serve()
+    gold.store.write(7, "from elsewhere", [])
+    # Asked for one table, all are served: nothing of the other store is known.
+    gold.put("daily_sales_summary", ("2026-01-01", "S", "EUR", "1.0000"))
+    assert gold.serve("daily_sales")["customers"] == (2, 0)
+    assert gold.serve("daily_sales") == {"daily_sales": (0, 0)}
+
+
+def test_a_table_whose_columns_change_is_served_anew(gold: Gold) -> None:
+    gold.put("vw_customer_360", customer(1))
+    gold.serve()
+    gold.execute("alter table gold.vw_customer_360 add column segment varchar", "drop table gold.issue_counts")
+    found = gold.serve()
+    assert found["customers"] == (1, 0) and "issues" not in found
+
+
+def test_readers_see_one_generation_while_another_is_written(gold: Gold) -> None:
+    gold.put("vw_customer_360", *(customer(number) for number in range(500)))
+    gold.serve()
+    stop, seen, failed = threading.Event(), set(), []
+
+    def read() -> None:
+        store = Store(gold.settings.serving_url)
+        try:
+            while not stop.is_set():
+                ((least, most),) = store.rows("select min(doc), max(doc) from (select substr(doc, position('city' in doc)) as doc from customers) as d"
+                                              if store.url.get_backend_name() == "postgresql" else
+                                              "select min(doc), max(doc) from (select substr(doc, instr(doc, 'city')) as doc from customers) as d")  # fmt: skip
+                seen.add((least, most))
+        except Exception as error:
+            failed.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for city in ("Rome", "Oslo", "Bern"):
+        gold.execute(f"update gold.vw_customer_360 set city = '{city}'")
+        gold.serve()
+    stop.set()
+    reader.join()
+    assert failed == [] and seen
+    assert all(least == most for least, most in seen)
+
+
+def test_a_store_that_cannot_be_reached_is_named_without_its_password() -> None:
+    pytest.importorskip("psycopg")
+    store = Store("postgresql+psycopg://c360:hidden@127.0.0.1:1/none")
+    with pytest.raises(StoreRefused, match=r"c360:\*\*\*@127.0.0.1:1/none.*C360_SERVING_URL") as told:
+        store.served()
+    assert "hidden" not in str(told.value)
