@@ -27,7 +27,7 @@ def test_what_changed_is_served_and_nothing_else(gold: Gold) -> None:
         "delete from gold.vw_customer_360 where customer_id = 'C001'",
     )
     gold.put("vw_customer_360", customer(4))
-    gold.put("consumed_batches", ("dim_customer", "20260102T000000-bbbb"))
+    gold.put("consumed_batches", ("fct_orders", "shop_order_log:20260102T000000-bbbb"))
     assert gold.serve()["customers"] == (2, 1)
     assert cities(gold) == {"C002": "Rome", "C003": "Ulm", "C004": "Ulm"}
     held = gold.store.served()
