@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from c360_assets.settings import Settings
@@ -39,8 +40,12 @@ After = Annotated[str | None, Query(description="`next` of the page before: cost
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
-def _parameter(name: str, place: str, text: str) -> dict[str, Any]:
-    return {"name": name, "in": place, "required": place == "path", "description": text, "schema": {"type": "string"}}
+_ID = {"type": "string", "minLength": 1, "maxLength": 200}
+_INSTANT = {"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}
+
+
+def _parameter(name: str, place: str, text: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "description": text, "schema": schema}
 
 
 def _told(status: int, text: str) -> dict[int | str, dict[str, Any]]:
@@ -227,9 +232,9 @@ def create_app(settings: Settings) -> FastAPI:
     @app.get(
         "/customers/{customer_id}", summary="One customer, now or as of a day, as known on another",
         openapi_extra={"parameters": [
-            _parameter("customer_id", "path", "Text, as the feed gives it."),
-            _parameter("as_of", "query", "What held then: YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ; UTC."),
-            _parameter("known_at", "query", "As it was known then."),
+            _parameter("customer_id", "path", "Text, as the feed gives it.", _ID),
+            _parameter("as_of", "query", "What held then: YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ; UTC.", _INSTANT),
+            _parameter("known_at", "query", "As it was known then.", _INSTANT),
         ]},
     )  # fmt: skip
     async def customer(request: Request) -> Response:
@@ -309,7 +314,7 @@ def create_app(settings: Settings) -> FastAPI:
         body = reads.told({"status": "ok", "generation": row[0], "batch": row[1], "served_at": row[2] + "Z"})
         return Response(body, media_type="application/json")
 
-    @app.get("/metrics", summary="Counts and times, for Prometheus")
+    @app.get("/metrics", summary="Counts and times, for Prometheus", response_class=PlainTextResponse)
     async def metrics() -> Response:
         row = await one("select generation, served_at from served", {})
         if row is not None:

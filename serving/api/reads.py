@@ -93,7 +93,7 @@ def key_of(cursor: str, parts: int) -> list[str]:
             return key
     except ValueError:
         key = None
-    raise Problem(422, "no such page", f"after: '{cursor}' is no `next` of a page before")
+    raise Problem(404, "no such page", f"after: '{cursor}' is no `next` of a page before")
 
 
 def instant(name: str, value: str | None) -> str | None:

@@ -88,7 +88,7 @@ def test_customers_come_in_pages_that_lose_and_double_none(api: TestClient) -> N
         if after is None:
             break
     assert found == ids
-    assert "after" in problem(api.get("/customers", params={"after": "bm8"}), 422)
+    assert "after" in problem(api.get("/customers", params={"after": "bm8"}), 404)
     assert "limit" in problem(api.get("/customers", params={"limit": 0}), 422)
 
 
