@@ -132,6 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     customer.add_argument("--as-of", metavar="T", help="what held then, such as 2026-11-21 or 2026-11-21T08:00:00Z")
     customer.add_argument("--known-at", metavar="T", help="as it was known then")
 
+    export = add("export", "export", "All that is held of one customer, in every table, as JSON.")
+    export.add_argument("id", metavar="ID")
+
     key_of(
         add(
             "explain",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from duckdb import Error as DuckDBError
 
 from c360_assets import audit as auditing
-from c360_assets import entities, history, local, output, plan
+from c360_assets import entities, history, local, output, persons, plan
 from c360_assets.cli import BLOCKED, DONE, ERROR, USAGE, UsageError, say
 
 # A command has the name that the parser knows it by.
@@ -32,7 +33,7 @@ from c360_assets.landing import LandingError
 from c360_assets.quarantine import QuarantineError
 from c360_assets.settings import PROJECT, ProjectError, Settings, SettingsError
 from c360_assets.snowflake.objects import BootstrapError
-from c360_assets.store import StoreRefused
+from c360_assets.store import StoreRefused, plain
 from c360_assets.warehouse import (
     DuckDBWarehouse,
     NotAQuery,
@@ -56,6 +57,7 @@ FAILED = (
     WarehouseBusy,
     WarehouseRefused,
     history.NoSuchKey,
+    persons.NobodyFound,
     BotoCoreError,
     ClientError,
     OSError,
@@ -269,6 +271,20 @@ def query(options: argparse.Namespace, settings: Settings) -> int:
     with _warehouse(settings).reading(options.wait) as session:
         names, rows = session.result(sql)
         output.write(names, rows, options.format)
+    return DONE
+
+
+def export(options: argparse.Namespace, settings: Settings) -> int:
+    """What a person may ask for: every row that names them, and the objects that those came with."""
+    with _warehouse(settings).reading() as session:
+        tables = persons.held(session, options.id)
+    objects = sorted({str(row["_key"]) for rows in tables.values() for row in rows if row.get("_key")})
+    told = {
+        "customer_id": options.id,
+        "objects": objects,
+        "tables": {table: [{n: plain(v) for n, v in row.items()} for row in rows] for table, rows in tables.items()},
+    }
+    print(json.dumps(told, ensure_ascii=False, indent=1))
     return DONE
 
 
