@@ -7,13 +7,14 @@ place. A run that dies in between is told by the two numbers of the generation, 
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from c360_assets.entities import declared
-from c360_assets.store import Change, Row, Shape, Store
+from c360_assets.store import OBJECTS, Change, Row, Shape, Store
 from c360_assets.warehouse import INTEGER, TEXT, Session, Warehouse
 
 GENERATION = "serving.generation"
@@ -105,7 +106,7 @@ def serve(
         for each in made:
             session.execute(f"create or replace table {_next(each)} as select * from {each.reads}")
         changes = (_change(session, each, tables, anew=there == 0) for each in made)
-        counts = store.write(there + 1, batch, changes)
+        counts = store.write(there + 1, batch, changes, layout_of(served))
         _take_place(session, served, there + 1, batch)
     store.close()
     return there + 1, batch, counts
@@ -116,10 +117,17 @@ def _recovered(session: Session, served: Collection[Source], store: Store) -> in
     rows = session.rows(f"select generation, batch from {GENERATION}")
     here, batch = (int(rows[0][0]), rows[0][1]) if rows else (0, "")
     held = store.served()
-    if held is not None and held.generation == here + 1:
+    if held is None or held.layout != layout_of(served):
+        return 0
+    if held.generation == here + 1:
         _take_place(session, served, held.generation, held.batch)
         return held.generation
-    return here if held is not None and (held.generation, held.batch) == (here, batch) else 0
+    return here if (held.generation, held.batch) == (here, batch) else 0
+
+
+def layout_of(served: Collection[Source]) -> str:
+    """Changes with the tables of the store: what has another layout is filled anew, whatever generation it holds."""
+    return sha256(repr([(each.shape, OBJECTS) for each in served]).encode()).hexdigest()[:16]
 
 
 def _change(session: Session, each: Source, tables: Collection[str], *, anew: bool) -> Change:

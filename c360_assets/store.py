@@ -1,8 +1,8 @@
 """The serving store: what the API and the dashboards read. SQLite embedded, PostgreSQL by its URL.
 
 Belongs here: its tables, writing them in one transaction per generation, reading them. Knows nothing of the warehouse.
-A row is its key and what it is found by, as text, and two JSON objects: `doc`, and `personal` with what only some may
-see.
+A row is its key and what it is found by, as text, and three JSON objects: `doc`, `personal` with what only some may
+see, and `masked`, which stands for it to all others.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 import sqlalchemy as sa
 
 Row = Mapping[str, Any]
+MASK = "***"
+OBJECTS = ("doc", "personal", "masked")
 _STEP = 2_000
 
 
@@ -45,16 +47,18 @@ class Shape:
         personal = {name: plain(row[name]) for name in self.personal if name in row}
         doc = {name: plain(value) for name, value in row.items() if name not in personal}
         found: dict[str, str] = {column: text(row[column]) for column in self.columns}
-        return found | {"doc": _json(doc), "personal": _json(personal)}
+        masked = {name: None if value is None else MASK for name, value in personal.items()}
+        return found | {"doc": _json(doc), "personal": _json(personal), "masked": _json(masked)}
 
 
 @dataclass(frozen=True)
 class Served:
-    """What the store holds: which generation, made of which batch, since when (UTC)."""
+    """What the store holds: which generation, made of which batch, since when (UTC), in tables of which layout."""
 
     generation: int
     batch: str
     at: datetime
+    layout: str
 
 
 @dataclass(frozen=True)
@@ -85,23 +89,29 @@ class Store:
         with self._connection() as connection:
             if not sa.inspect(connection).has_table("served"):
                 return None
-            row = connection.execute(sa.text("select generation, batch, served_at from served")).one_or_none()
-        return Served(row[0], row[1], datetime.fromisoformat(row[2])) if row else None
+            row = connection.execute(sa.text("select generation, batch, served_at, layout from served")).one_or_none()
+        return Served(row[0], row[1], datetime.fromisoformat(row[2]), row[3]) if row else None
 
-    def write(self, generation: int, batch: str, changes: Iterable[Change]) -> dict[str, tuple[int, int]]:
+    def write(
+        self, generation: int, batch: str, changes: Iterable[Change], layout: str = ""
+    ) -> dict[str, tuple[int, int]]:
         """Everything or nothing; {table: rows brought and taken away}."""
         counts: dict[str, tuple[int, int]] = {}
         with self._connection(writes=True) as connection, connection.begin():
+            # Nothing that is read is locked for longer than the commit takes: PostgreSQL would let readers wait.
             connection.execute(
-                sa.text("create table if not exists served (generation bigint, batch text, served_at text)")
+                sa.text(
+                    "create table if not exists served (generation bigint, batch text, served_at text, layout text)"
+                )
             )
             for change in changes:
                 self._ensure(connection, change)
                 counts[change.shape.name] = (_upsert(connection, change), _delete(connection, change))
             connection.execute(sa.text("delete from served"))
+            now = datetime.now(UTC).replace(tzinfo=None).isoformat()
             connection.execute(
-                sa.text("insert into served values (:generation, :batch, :at)"),
-                {"generation": generation, "batch": batch, "at": datetime.now(UTC).replace(tzinfo=None).isoformat()},
+                sa.text("insert into served values (:generation, :batch, :at, :layout)"),
+                {"generation": generation, "batch": batch, "at": now, "layout": layout},
             )
         return counts
 
@@ -123,13 +133,12 @@ class Store:
             ) from error
 
     def _ensure(self, connection: sa.Connection, change: Change) -> None:
-        """The table of the shape, empty if it is made anew or was there in another shape."""
-        shape, found = change.shape, sa.inspect(connection)
-        wanted = [*shape.columns, "doc", "personal"]
-        if found.has_table(shape.name):
-            there = [column["name"] for column in found.get_columns(shape.name)]
-            if change.anew or there != wanted:
-                connection.execute(sa.text(f"drop table {shape.name}"))
+        """The table of the shape, empty if it is made anew."""
+        shape = change.shape
+        wanted = [*shape.columns, *OBJECTS]
+        if change.anew and (found := sa.inspect(connection)).has_table(shape.name):
+            same = [column["name"] for column in found.get_columns(shape.name)] == wanted
+            connection.execute(sa.text(f"{'delete from' if same else 'drop table'} {shape.name}"))
         # Compared by their bytes, so that pages have one order everywhere.
         kind = 'text collate "C"' if self._engine.dialect.name == "postgresql" else "text"
         columns = ", ".join(f"{name} {kind} not null" for name in wanted)
@@ -143,7 +152,7 @@ class Store:
 
 def _upsert(connection: sa.Connection, change: Change) -> int:
     shape = change.shape
-    names = [*shape.columns, "doc", "personal"]
+    names = [*shape.columns, *OBJECTS]
     rest = ", ".join(f"{name} = excluded.{name}" for name in names if name not in shape.key)
     statement = sa.text(
         f"insert into {shape.name} ({', '.join(names)}) values ({', '.join(f':{name}' for name in names)}) "

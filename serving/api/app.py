@@ -134,6 +134,22 @@ class Counts:
         took.observe(seconds)
 
 
+def _shown(request: Request) -> str:
+    """The column with what the reader may see of persons."""
+    return "personal" if request.scope["reader"].sees_persons else "masked"
+
+
+class Gzip:
+    """For who says they take it; all others pass by it untouched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app, self._zipped = app, GZipMiddleware(app, minimum_size=1000)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        taken = any(name == b"accept-encoding" and b"gzip" in value for name, value in scope.get("headers", ()))
+        await (self._zipped if taken else self._app)(scope, receive, send)
+
+
 def _answer(problem: Problem) -> Response:
     return Response(problem.body(), problem.status, headers=problem.headers, media_type=MEDIA)
 
@@ -169,7 +185,7 @@ def create_app(settings: Settings) -> FastAPI:
         responses=_PROBLEMS, lifespan=lifespan, redoc_url=None,
     )  # fmt: skip
     app.add_middleware(Gate, tokens=tokens, rate=Rate(settings.api_rate), counts=counts)
-    app.add_middleware(GZipMiddleware, minimum_size=1000)
+    app.add_middleware(Gzip)
     if settings.api_cors:
         origins: Any = {"allow_origins": list(settings.api_cors), "allow_headers": ["authorization"]}
         app.add_middleware(CORSMiddleware, allow_methods=["GET"], **origins)
@@ -200,13 +216,54 @@ def create_app(settings: Settings) -> FastAPI:
             where += f" and ({', '.join(key)}) {'<' if newest_first else '>'} ({names})"
         order = ", ".join(f"{column} desc" if newest_first else column for column in key)
         rows = await store.rows(
-            f"select doc, personal, {', '.join(key)} from {table} where {where} "
+            f"select doc, {_shown(request)}, {', '.join(key)} from {table} where {where} "
             f"order by {order} limit :limit offset :skip",
             bound,
         )
         following = reads.cursor_of([str(part) for part in rows[limit - 1][2:]]) if len(rows) > limit else None
-        body = reads.listed(rows[:limit], request.scope["reader"].sees_persons, following)
+        body = reads.listed(rows[:limit], following)
         return _response(request, body, await generation())
+
+    # Asked most, and by far: it is looked for first, and FastAPI would be longer about its parameters than the answer.
+    @app.get(
+        "/customers/{customer_id}", summary="One customer, now or as of a day, as known on another",
+        openapi_extra={"parameters": [
+            _parameter("customer_id", "path", "Text, as the feed gives it.", _ID),
+            _parameter("as_of", "query", "What held then: YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ; UTC.", _INSTANT),
+            _parameter("known_at", "query", "As it was known then.", _INSTANT),
+        ]},
+    )  # fmt: skip
+    async def customer(request: Request) -> Response:
+        customer_id, asked = (
+            request.path_params["customer_id"],
+            request.query_params if request.scope["query_string"] else {},
+        )
+        as_of, known_at = asked.get("as_of"), asked.get("known_at")
+        values = {"id": customer_id, "as_of": reads.instant("as_of", as_of)}
+        known = reads.instant("known_at", known_at)
+        if known is not None:
+            bound = " and event_time <= :as_of" if as_of is not None else ""
+            events = await store.rows(
+                f"select doc, {_shown(request)}, {_GENERATION} from customer_events where customer_id = :id{bound}",
+                values,
+            )
+            row = reads.believed(events, known)
+        elif as_of is not None:
+            row = await one(
+                f"select doc, {_shown(request)}, {_GENERATION} from customer_versions "
+                "where customer_id = :id and valid_from <= :as_of order by valid_from desc limit 1",
+                values,
+            )
+            row = row if row is not None and reads.holds(row[0], str(values["as_of"])) else None
+        else:
+            row = await one(
+                f"select doc, {_shown(request)}, {_GENERATION} from customers where customer_id = :id", values
+            )
+        if row is None:
+            then = " at that time" if as_of or known_at else ""
+            raise Problem(404, "no such customer", f"customer '{customer_id}' is not there{then}")
+        body = reads.joined(row[0], row[1]).encode()
+        return _response(request, body, row[2])
 
     @app.get("/customers", summary="Customers by id")
     async def customers(
@@ -227,44 +284,6 @@ def create_app(settings: Settings) -> FastAPI:
                 where += " and last_name >= :name and last_name < :beyond"
                 values |= {"name": name, "beyond": name + "\U0010ffff"}
         return await page(request, "customers", ("customer_id",), skip, limit, after, where, values)
-
-    # Asked most, and by far: what FastAPI would do about its parameters takes longer than the answer.
-    @app.get(
-        "/customers/{customer_id}", summary="One customer, now or as of a day, as known on another",
-        openapi_extra={"parameters": [
-            _parameter("customer_id", "path", "Text, as the feed gives it.", _ID),
-            _parameter("as_of", "query", "What held then: YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ; UTC.", _INSTANT),
-            _parameter("known_at", "query", "As it was known then.", _INSTANT),
-        ]},
-    )  # fmt: skip
-    async def customer(request: Request) -> Response:
-        customer_id, asked = (
-            request.path_params["customer_id"],
-            request.query_params if request.scope["query_string"] else {},
-        )
-        as_of, known_at = asked.get("as_of"), asked.get("known_at")
-        values = {"id": customer_id, "as_of": reads.instant("as_of", as_of)}
-        known = reads.instant("known_at", known_at)
-        if known is not None:
-            bound = " and event_time <= :as_of" if as_of is not None else ""
-            events = await store.rows(
-                f"select doc, personal, {_GENERATION} from customer_events where customer_id = :id{bound}", values
-            )
-            row = reads.believed(events, known)
-        elif as_of is not None:
-            row = await one(
-                f"select doc, personal, {_GENERATION} from customer_versions "
-                "where customer_id = :id and valid_from <= :as_of order by valid_from desc limit 1",
-                values,
-            )
-            row = row if row is not None and reads.holds(row[0], str(values["as_of"])) else None
-        else:
-            row = await one(f"select doc, personal, {_GENERATION} from customers where customer_id = :id", values)
-        if row is None:
-            then = " at that time" if as_of or known_at else ""
-            raise Problem(404, "no such customer", f"customer '{customer_id}' is not there{then}")
-        body = reads.joined(row[0], row[1], request.scope["reader"].sees_persons).encode()
-        return _response(request, body, row[2])
 
     @app.get("/customers/{customer_id}/orders", summary="A customer's orders, newest first")
     async def customer_orders(

@@ -22,7 +22,6 @@ from c360_assets.store import Store, StoreRefused
 from serving.api.problems import Problem
 
 log = logging.getLogger(__name__)
-MASK = "***"
 Row = Sequence[Any]
 
 
@@ -32,6 +31,7 @@ class Reads:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._file: sqlite3.Connection | None = None
+        self._told = ""  # once: thousands a second may ask
 
     async def rows(self, sql: str, values: Mapping[str, Any]) -> Sequence[Row]:
         try:
@@ -42,7 +42,9 @@ class Reads:
             return self._file.execute(sql, values).fetchall()
         except (sqlite3.OperationalError, DBAPIError, StoreRefused) as error:
             # What went wrong is for who runs it: an answer names no server and no statement.
-            log.warning("the serving store does not answer: %s", error)
+            if str(error) != self._told:
+                log.warning("the serving store does not answer: %s", error)
+                self._told = str(error)
             raise nothing_served() from error
 
     def _opened(self) -> sqlite3.Connection:
@@ -60,24 +62,16 @@ def nothing_served() -> Problem:
     return Problem(503, "nothing is served", "the serving store is empty or does not answer: c360 sync fills it")
 
 
-def joined(doc: str, personal: str, sees: bool) -> str:
-    """One JSON object of the two; who may not see the second sees its names and a mask."""
+def joined(doc: str, personal: str) -> str:
+    """One JSON object of the two."""
     if personal == "{}":
         return doc
-    if not sees:
-        personal = masked(personal)
     return f"{doc[:-1]},{personal[1:]}" if doc != "{}" else personal
 
 
-def masked(personal: str) -> str:
-    """What is there becomes the mask; what is not there stays null."""
-    values = json.loads(personal)
-    return json.dumps({name: None if value is None else MASK for name, value in values.items()}, separators=(",", ":"))
-
-
-def listed(rows: Sequence[Row], sees: bool, following: str | None) -> bytes:
+def listed(rows: Sequence[Row], following: str | None) -> bytes:
     """{items, next}: `next` is what to ask for the page after, null on the last one."""
-    items = ",".join(joined(row[0], row[1], sees) for row in rows)
+    items = ",".join(joined(row[0], row[1]) for row in rows)
     return f'{{"items":[{items}],"next":{json.dumps(following)}}}'.encode()
 
 

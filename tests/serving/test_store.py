@@ -106,6 +106,21 @@ def test_a_table_whose_columns_change_is_served_anew(gold: Gold) -> None:
     assert found["customers"] == (1, 0) and "issues" not in found
 
 
+def test_a_store_of_another_layout_is_filled_anew(gold: Gold, monkeypatch: pytest.MonkeyPatch) -> None:
+    gold.put("vw_customer_360", customer(1), customer(2))
+    gold.serve()
+    before = serve.sources
+
+    def with_less_hidden(_: Any) -> list[serve.Source]:
+        return before(("email",))
+
+    monkeypatch.setattr(serve, "sources", with_less_hidden)
+    assert gold.serve()["customers"] == (2, 0)
+    assert [
+        json.loads(row[0]) for row in gold.store.rows("select personal from customers where customer_id = 'C001'")
+    ] == [{"email": "c1@example.org"}]
+
+
 def test_readers_see_one_generation_while_another_is_written(gold: Gold) -> None:
     gold.put("vw_customer_360", *(customer(number) for number in range(500)))
     gold.serve()
