@@ -81,6 +81,7 @@ bench: install ## throughput, one late file, memory: ratios, plots in docs/bench
 	$(BIN)/python -m bench.late_file
 	$(BIN)/python -m bench.late_order
 	$(BIN)/python -m bench.vault
+	$(BIN)/python -m bench.api
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.history --part all
 

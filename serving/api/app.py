@@ -7,7 +7,7 @@ they look like.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import blake2b
 from pathlib import Path as FilePath
@@ -21,6 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from c360_assets.settings import Settings
@@ -224,7 +225,7 @@ def create_app(settings: Settings) -> FastAPI:
         body = reads.listed(rows[:limit], following)
         return _response(request, body, await generation())
 
-    # Asked most, and by far: it is looked for first, and FastAPI would be longer about its parameters than the answer.
+    # Asked most, and by far, and FastAPI takes longer over it than the answer does: see _at_once.
     @app.get(
         "/customers/{customer_id}", summary="One customer, now or as of a day, as known on another",
         openapi_extra={"parameters": [
@@ -354,7 +355,19 @@ def create_app(settings: Settings) -> FastAPI:
     async def refused(_: Request, error: HTTPException) -> Response:
         return _answer(Problem(error.status_code, str(error.detail).lower(), str(error.detail), error.headers))
 
+    _at_once(app, "/customers/{customer_id}", customer)
     return _described(app)
+
+
+def _at_once(app: FastAPI, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
+    """Lets requests for the path reach the endpoint without FastAPI, whose route stays for its contract."""
+    (documented,) = (route for route in app.routes if getattr(route, "path", None) == path)
+
+    async def reached(request: Request) -> Response:
+        request.scope["route"] = documented  # what it is counted by
+        return await endpoint(request)
+
+    app.router.routes.insert(0, Route(path, reached, methods=["GET"]))
 
 
 def from_environment() -> FastAPI:
