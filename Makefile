@@ -40,7 +40,7 @@ demo: install ## the main job once, on generated data: customer files and till r
 	@$(BIN)/c360 query "select customer_id, city, valid_from, valid_to, change_type, ended_by from core.customer_history where customer_id = (select customer_id from core.customer_history group by 1 order by count(*) desc, 1 limit 1) order by valid_from"
 	@echo; echo "Daily sales:"
 	@$(BIN)/c360 query "select sales_date, store_id, currency, count_transactions, units_sold, gross_revenue, refunds, net_revenue from gold.daily_sales_summary order by 1, 2, 3 limit 12"
-	@echo; echo "To look at it: make up, then http://127.0.0.1:3000    What was refused: .venv/bin/c360 quarantine show"
+	@echo; echo "To look at it: make up, then http://127.0.0.1:3000, and the API at http://127.0.0.1:8000/docs    What was refused: .venv/bin/c360 quarantine show"
 
 up: install ## S3, generator, Dagster UI and daemon with the sensors on; Ctrl-C stops it all
 	@$(BIN)/c360 up --generate
@@ -75,15 +75,15 @@ snowflake: install ## what compares DuckDB and fakesnow at length, and the platf
 snowflake-check: install ## on an account: what cannot be run without one, and what held (ROLE_ARN=... for stage and pipes)
 	$(BIN)/python -m tests.snowflake_check $(if $(ROLE_ARN),--role-arn $(ROLE_ARN))
 
-bench: install ## throughput, one late file, memory: ratios, plots in docs/bench (half an hour)
+bench: install ## throughput, one late file, memory: ratios, plots in docs/bench (an hour; the API's wants wrk)
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-all.lock
 	$(BIN)/python -m bench.throughput
 	$(BIN)/python -m bench.late_file
 	$(BIN)/python -m bench.late_order
 	$(BIN)/python -m bench.vault
-	$(BIN)/python -m bench.api
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.history --part all
+	$(BIN)/python -m bench.api
 
 browser: install ## Chromium for the browser tests (Debian)
 	apt-get install -y --no-install-recommends chromium chromium-driver

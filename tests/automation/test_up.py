@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,15 +27,16 @@ class Up:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.port = free_port()
+        self.port, self.api_port = free_port(), free_port()
         self.environment = {n: v for n, v in os.environ.items() if not n.startswith(("C360_", "AWS_", "DAGSTER_"))}
         self.environment |= {"C360_HOME": str(home), "C360_SENSOR_INTERVAL": "5"}
         # The shop is half of the project, and none of its files land here.
         self.environment |= {"C360_DBT_PROJECT": str(without_shop())}
         with (home / "up.log").open("wb") as log:
             self.process = subprocess.Popen(
-                [C360, "up", "--port", str(self.port)], env=self.environment, stdout=log, stderr=log
-            )
+                [C360, "up", "--port", str(self.port), "--api-port", str(self.api_port)],
+                env=self.environment, stdout=log, stderr=log,
+            )  # fmt: skip
 
     def run(self, *arguments: str) -> str:
         done = subprocess.run([C360, *arguments], env=self.environment, capture_output=True, text=True, check=False)
@@ -48,6 +50,16 @@ class Up:
                 f"{what}: not within {seconds} s\n{(self.home / 'up.log').read_text()[-3000:]}"
             )
             time.sleep(1)
+
+    def api_answers(self) -> bool:
+        """With what is served, or that nothing is yet."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.api_port}/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except urllib.error.HTTPError as error:
+            return error.code == 503 and "c360 sync" in error.read().decode()
+        except OSError:
+            return False
 
     def answers(self) -> bool:
         try:
@@ -69,6 +81,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 def test_a_landed_file_becomes_history_without_anybody_asking(up: Up, tmp_path: Path) -> None:
     up.wait("the page", 180, up.answers)
+    up.wait("the API", 60, up.api_answers)
     file = tmp_path / FILE
     file.write_text("customer_id,city\n1,Rome\n2,Oslo\n")
     assert up.run("land", str(file), "--feed", "customers").endswith("new\n")
