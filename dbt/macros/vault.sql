@@ -33,13 +33,8 @@
   select * from {{ this }} where _batch not in (select batch from {{ new_batches() }})
 {%- endmacro %}
 
-{#-
-  One row per business key, with the first batch that named it. `key`: its columns; `sources`: [{events, key: {column: expression}}].
--#}
-{% macro hub(hash_column, key, sources) %}
-with
-
-named as (
+{#- The business keys that the new batches name, and where. -#}
+{% macro vault_named(key, sources, condition='true') %}
   {%- for source in sources %}
   select
     {%- for column in key %}
@@ -49,9 +44,19 @@ named as (
     events._row,
     events._batch
   from {{ source.events }} as events
-  where events._batch in (select batch from {{ new_batches() }})
+  where {{ condition }} and events._batch in (select batch from {{ new_batches() }})
   {{- ' union all' if not loop.last }}
   {%- endfor %}
+{% endmacro %}
+
+{#-
+  One row per business key, with the first batch that named it. `key`: its columns; `sources`: [{events, key: {column: expression}}].
+-#}
+{% macro hub(hash_column, key, sources) %}
+with
+
+named as (
+  {{ vault_named(key, sources) }}
 ),
 
 ranked as (
@@ -97,18 +102,7 @@ select * from final
 with
 
 named as (
-  {%- for source in sources %}
-  select
-    {%- for column in key %}
-    cast({{ source.key[column] }} as varchar) as {{ column }},
-    {%- endfor %}
-    {{ record_source('events') }} as record_source,
-    events._row,
-    events._batch
-  from {{ source.events }} as events
-  where events.op = 'upsert' and events._batch in (select batch from {{ new_batches() }})
-  {{- ' union all' if not loop.last }}
-  {%- endfor %}
+  {{ vault_named(key, sources, "events.op = 'upsert'") }}
 ),
 
 ranked as (
