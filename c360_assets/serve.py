@@ -102,7 +102,8 @@ def serve(
         tables = session.tables()
         made = [each for each in (chosen if there else served) if each.reads in tables]
         # Each model marks what it has taken; the newest of all is how far gold has come.
-        ((batch,),) = session.rows("select coalesce(max(split_part(batch, ':', -1)), '') from gold.consumed_batches")
+        marks = "select max(split_part(batch, ':', -1)) from gold.consumed_batches"
+        batch = session.rows(marks)[0][0] or "" if "gold.consumed_batches" in tables else ""
         for each in made:
             session.execute(f"create or replace table {_next(each)} as select * from {each.reads}")
         changes = (_change(session, each, tables, anew=there == 0) for each in made)

@@ -82,6 +82,25 @@
   {%- do return(found | join(' and ')) -%}
 {% endmacro %}
 
+{#-
+  The query for the batches of which some entities' rows and absences are made. A run leaves out an entity that has nothing new: a
+  batch of other feeds need not have gone through its models.
+-#}
+{% macro made_of_entities(names) %}
+  {%- set made, waits = [], [] -%}
+  {%- for name in names -%}
+    {%- set consumed = consumed_by_all(makers_of(name)) -%}
+    {%- set feeds = declared_feeds(name) | map(attribute='name') | join("', '") -%}
+    {%- do made.append(consumed) -%}
+    {%- set of_feeds = [] -%}
+    {%- for register in ['object_ledger', 'quarantine_decisions'] -%}
+      {%- do of_feeds.append('select batch from ' ~ staged(register) ~ " where feed in ('" ~ feeds ~ "')") -%}
+    {%- endfor -%}
+    {%- do waits.append('(batch in (' ~ consumed ~ ') or batch not in (' ~ (of_feeds | join(' union all ')) ~ '))') -%}
+  {%- endfor -%}
+  {%- do return('select batch from (' ~ (made | join(' union ')) ~ ') as made where ' ~ (waits | join(' and '))) -%}
+{% endmacro %}
+
 {#- The work table of the batches that a `by_batch` model has to take now; of the one it stands in, if none is named. -#}
 {% macro new_batches(model_name=none) %}{{ model_name or this.identifier }}__batches{% endmacro %}
 
@@ -118,9 +137,8 @@
   {%- do ensure_consumed_batches(this) -%}
   {%- if should_full_refresh() %}{% do forget_batches(this) %}{% endif -%}
   {%- set existing = load_cached_relation(this) -%}
-  {%- set makers = [config.get('after')] if config.get('after') else [] -%}
-  {%- for name in config.get('of', []) %}{% do makers.extend(makers_of(name)) %}{% endfor -%}
-  {%- set count_batches = take_new_batches(this, consumed_by_all(makers) or staged_batches()) -%}
+  {%- set available = made_of_entities(config.get('of')) if config.get('of') else consumed_by(config.get('after')) or staged_batches() -%}
+  {%- set count_batches = take_new_batches(this, available) -%}
 
   {%- if count_batches > 0 or existing is none -%}
     {%- do work_table(work, sql) -%}
