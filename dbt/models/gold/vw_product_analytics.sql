@@ -34,6 +34,17 @@ stock as (
   group by product_id
 ),
 
+-- A category is found by its name where the product has no id of it, and two may bear one name.
+categories as (
+  select
+    product_id,
+    category_id,
+    category_name,
+    row_number() over (partition by product_id order by category_id asc nulls last) as nth
+  from {{ ref('product_categories') }}
+  where is_primary
+),
+
 final as (
   select
     products.product_id,
@@ -57,9 +68,9 @@ final as (
     stock.stock,
     coalesce(stock.count_stores_to_reorder, 0) as count_stores_to_reorder
   from {{ ref('product') }} as products
-  left join {{ ref('product_categories') }} as categories
+  left join categories
     on products.product_id = categories.product_id
-    and categories.is_primary
+    and categories.nth = 1
   left join ranked on products.product_id = ranked.product_id
   left join stock on products.product_id = stock.product_id
 )
