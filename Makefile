@@ -40,9 +40,9 @@ demo: install ## the main job once, on generated data: customer files and till r
 	@$(BIN)/c360 query "select customer_id, city, valid_from, valid_to, change_type, ended_by from core.customer_history where customer_id = (select customer_id from core.customer_history group by 1 order by count(*) desc, 1 limit 1) order by valid_from"
 	@echo; echo "Daily sales:"
 	@$(BIN)/c360 query "select sales_date, store_id, currency, count_transactions, units_sold, gross_revenue, refunds, net_revenue from gold.daily_sales_summary order by 1, 2, 3 limit 12"
-	@echo; echo "To look at it: make up, then http://127.0.0.1:3000, and the API at http://127.0.0.1:8000/docs    What was refused: .venv/bin/c360 quarantine show"
+	@echo; echo "To look at it: make up, then http://127.0.0.1:3000, the API at http://127.0.0.1:8000/docs, dashboards at http://127.0.0.1:8501    What was refused: .venv/bin/c360 quarantine show"
 
-up: install ## S3, generator, Dagster UI and daemon with the sensors on; Ctrl-C stops it all
+up: install ## S3, generator, Dagster UI and daemon with the sensors on, API, dashboards; Ctrl-C stops it all
 	@$(BIN)/c360 up --generate
 
 test: install lint types ## lint, type check, all tests
@@ -75,7 +75,7 @@ snowflake: install ## what compares DuckDB and fakesnow at length, and the platf
 snowflake-check: install ## on an account: what cannot be run without one, and what held (ROLE_ARN=... for stage and pipes)
 	$(BIN)/python -m tests.snowflake_check $(if $(ROLE_ARN),--role-arn $(ROLE_ARN))
 
-bench: install ## throughput, one late file, memory: ratios, plots in docs/bench (an hour; the API's wants wrk)
+bench: install ## throughput, one late file, memory: ratios, plots in docs/bench (an hour; the API's wants wrk, the dashboards' Chromium)
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-all.lock
 	$(BIN)/python -m bench.throughput
 	$(BIN)/python -m bench.late_file
@@ -84,13 +84,14 @@ bench: install ## throughput, one late file, memory: ratios, plots in docs/bench
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.history --part all
 	$(BIN)/python -m bench.api
+	$(BIN)/python -m bench.dashboard
 
 browser: install ## Chromium for the browser tests (Debian)
 	apt-get install -y --no-install-recommends chromium chromium-driver
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-all.lock
 
 lock: ## the locks anew: names, versions and hashes, no addresses
-	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile pyproject.toml --extra test --extra dashboard --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements.lock -o requirements-all.lock
 
 clean: ## .venv and the home of the demo

@@ -172,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     up = add("up", "up", "S3, Dagster UI and daemon with the sensors on; Ctrl-C stops it all.")
     up.add_argument("--port", type=int, default=3000, help="of the Dagster UI")
     up.add_argument("--api-port", type=int, default=8000, help="of the API")
+    up.add_argument("--dashboard-port", type=int, default=8501, help="of the dashboards")
     up.add_argument(
         "--generate", action="store_true", help="let generators land customer files and till receipts now and then"
     )
@@ -180,6 +181,14 @@ def _parser() -> argparse.ArgumentParser:
     api.add_argument("--host", default="127.0.0.1", help="to listen on; another than this machine needs a public key")
     api.add_argument("--port", type=int, default=8000)
     api.add_argument("--workers", type=int, default=1, help="processes")
+
+    dashboard = add("dashboard", "dashboard", "Pages: sales, stock, a customer and their time line, segments, quality.")
+    dashboard.add_argument("--host", default="127.0.0.1", help="to listen on")
+    dashboard.add_argument("--port", type=int, default=8501)
+    dashboard.add_argument(
+        "--behind-proxy", action="store_true", help="a proxy in front of them knows who may see them"
+    )
+    dashboard.add_argument("--personal", action="store_true", help="show names and addresses, which are masked else")
 
     add("prepare", "prepare", "Read the dbt project ahead, so that the first start is quick.")
 

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
@@ -25,15 +22,20 @@ from c360_assets import entities, history, local, output, persons, plan
 from c360_assets.cli import BLOCKED, DONE, ERROR, USAGE, UsageError, say
 
 # A command has the name that the parser knows it by.
+from c360_assets.commands_persons import export as export
 from c360_assets.commands_quarantine import quarantine as quarantine
+from c360_assets.commands_services import api as api
+from c360_assets.commands_services import dashboard as dashboard
+from c360_assets.commands_services import prepare as prepare
+from c360_assets.commands_services import up as up
 from c360_assets.commands_snowflake import snowflake as snowflake
 from c360_assets.declared import DeclarationError
 from c360_assets.feeds import Feed, find_feed, load_feeds
 from c360_assets.landing import LandingError
 from c360_assets.quarantine import QuarantineError
-from c360_assets.settings import PROJECT, ProjectError, Settings, SettingsError
+from c360_assets.settings import ProjectError, Settings, SettingsError
 from c360_assets.snowflake.objects import BootstrapError
-from c360_assets.store import StoreRefused, plain
+from c360_assets.store import StoreRefused
 from c360_assets.warehouse import (
     DuckDBWarehouse,
     NotAQuery,
@@ -48,7 +50,6 @@ WRONG = (
     DeclarationError, SettingsError, QuarantineError, NotAQuery, UsageError,
     entities.EntityError, auditing.AuditError, BootstrapError,
 )  # fmt: skip
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FAILED = (
     StoreRefused,
     LandingError,
@@ -272,108 +273,6 @@ def query(options: argparse.Namespace, settings: Settings) -> int:
         names, rows = session.result(sql)
         output.write(names, rows, options.format)
     return DONE
-
-
-def export(options: argparse.Namespace, settings: Settings) -> int:
-    """What a person may ask for: every row that names them, and the objects that those came with."""
-    with _warehouse(settings).reading() as session:
-        tables = persons.held(session, options.id)
-    objects = sorted({str(row["_key"]) for rows in tables.values() for row in rows if row.get("_key")})
-    told = {
-        "customer_id": options.id,
-        "objects": objects,
-        "tables": {table: [{n: plain(v) for n, v in row.items()} for row in rows] for table, rows in tables.items()},
-    }
-    print(json.dumps(told, ensure_ascii=False, indent=1))
-    return DONE
-
-
-def prepare(options: argparse.Namespace, settings: Settings) -> int:
-    from c360_assets import transform
-
-    _feeds(settings)
-    transform.prepare_manifest(settings.dbt_project, settings.dbt_home, _warehouse(settings))
-    return DONE
-
-
-def api(options: argparse.Namespace, settings: Settings) -> int:
-    """The API until it is stopped. Who cannot be known by a token is on this machine, or is not served."""
-    import uvicorn
-
-    if not settings.api_public_key and options.host not in LOOPBACK:
-        raise UsageError(
-            f"--host {options.host}: without C360_API_PUBLIC_KEY only this machine is served; name the file with the "
-            "public key of who signs your tokens, or listen on 127.0.0.1"
-        )
-    if settings.api_public_key and not Path(settings.api_public_key).expanduser().is_file():
-        raise UsageError(f"C360_API_PUBLIC_KEY is '{settings.api_public_key}', and there is no such file")
-    say(f"API: http://{options.host}:{options.port}   its paths: /docs   Ctrl-C stops it")
-    uvicorn.run(
-        "serving.api.app:from_environment", factory=True, host=options.host, port=options.port,
-        workers=options.workers, access_log=False, log_level="warning", server_header=False,
-    )  # fmt: skip
-    return DONE
-
-
-def up(options: argparse.Namespace, settings: Settings) -> int:
-    """S3, Dagster, the API and, if asked, the generator, until Ctrl-C; whatever stops first stops the rest."""
-    # Set anew also for Ctrl-C: a shell may have started us, and would start our children, with it ignored.
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)
-    with local.embedded_s3(settings) as endpoint:
-        local.landing_bucket(settings).ensure()
-        with local.dagster_instance(settings) as instance:
-            local.reap(instance, settings.spool, alone=True)
-        prepare(options, settings)
-        started = [
-            subprocess.Popen(
-                [Path(sys.executable).with_name("dagster"), "dev", "-w", PROJECT / "workspace.yaml",
-                 "-p", str(options.port), "-h", "127.0.0.1"],
-                cwd=settings.dagster_home, start_new_session=True,
-            ),
-            subprocess.Popen(
-                [Path(sys.executable).with_name("c360"), "api", "--port", str(options.api_port)],
-                start_new_session=True,
-            ),
-        ]  # fmt: skip
-        say(f"Dagster UI: http://127.0.0.1:{options.port}   S3: {endpoint}   Ctrl-C stops it all")
-        if options.generate:
-            started += _generators(settings, endpoint)
-        try:
-            # A generator that has sent all it had is done, and no reason to stop.
-            while started[0].poll() is None and not any(p.poll() for p in started):
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    started[0].wait(1)
-            say("c360 up: a part has stopped")
-            return ERROR
-        except KeyboardInterrupt:
-            say("stopping")
-            return DONE
-        finally:
-            for process in reversed(started):
-                local.stop(process, patience=20, ask=signal.SIGINT)
-
-
-# What `up --generate` lands, now and then: a generator and what it is told.
-GENERATED = {
-    "customers": ("--customers", "1000", "--days", "1", "--interval", "150", "--rows-per-file", "500", "--rate", "0.1"),
-    "pos": ("--stores", "5", "--days", "3", "--interval", "600", "--receipts-per-object", "50", "--rate", "0.1"),
-    "shop": ("--customers", "1000", "--days", "1", "--interval", "3600", "--orders-per-file", "50", "--rate", "0.1"),
-}
-
-
-def _generators(settings: Settings, endpoint: str) -> list[subprocess.Popen[bytes]]:
-    environment = os.environ | {"AWS_ENDPOINT_URL": endpoint}
-    if not settings.s3_endpoint:
-        environment |= local.embedded_environment()
-    out = f"s3://{settings.bucket}/{settings.prefix}"
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "generator", feed, *told, "--faults", "--out", out],
-            cwd=PROJECT, env=environment, start_new_session=True,
-        )
-        for feed, told in GENERATED.items()
-    ]  # fmt: skip
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

@@ -67,14 +67,14 @@ def build_defs(
             alerts.alert_sensor(told_by, [job.name for job in jobs.values()], automation.SYNC, bounds, warehouse)
         )
     staged_checks = [checks.staging_checks(f, warehouse) for f in feeds.values()]
+    every_check = [*build.check_keys, *(key for check in staged_checks for key in check.check_keys)]
     page = report.report_asset(
         feeds, bucket, warehouse, settings.home,
-        after=[*build.keys, *(load.key for load in loads)],
-        checks=[*build.check_keys, *(key for check in staged_checks for key in check.check_keys)],
+        after=[*build.keys, *(load.key for load in loads)], checks=every_check,
     )  # fmt: skip
     told = predictions.prediction_assets(warehouse, lineage.feeds_of, tags=automation.BY_PREDICTION, **policy)
     store = partial(Store, settings.serving_url)
-    served = serve.serving_assets(settings.dbt_project, lineage.feeds_of, warehouse, store, **policy)
+    served = serve.serving_assets(settings.dbt_project, lineage.feeds_of, warehouse, store, every_check, **policy)
     fresh = automation.freshness({dg.AssetKey(["staging", f.name]): f.fresh_within_hours for f in feeds.values()})
     return dg.Definitions(
         assets=automation.with_policies(

@@ -5,15 +5,17 @@ what the store holds; the next generation is laid beside it, compared, written t
 place. A run that dies in between is told by the two numbers of the generation, and what it left is finished first.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from c360_assets.entities import declared
+from c360_assets.status import check_status, last_checks
 from c360_assets.store import OBJECTS, Change, Row, Shape, Store
 from c360_assets.warehouse import INTEGER, TEXT, Session, Warehouse
 
@@ -50,15 +52,40 @@ def sources(personal: Collection[str]) -> list[Source]:
             "gold.vw_order_analytics",
         ),
         Source(Shape("products", ("product_id", "currency")), "gold.vw_product_analytics"),
+        Source(
+            Shape("customer_moments", ("customer_id", "happened_at", "kind", "which", "currency")),
+            "gold.vw_customer_moments",
+        ),
         Source(Shape("daily_sales", ("sales_date", "store_id", "currency")), "gold.daily_sales_summary"),
+        Source(Shape("anomalies", ("sales_date", "store_id", "currency")), "gold.anomalies"),
+        Source(
+            Shape("stock", ("store_id", "product_id"), (("is_below_reorder_point", "store_id", "product_id"),)),
+            "gold.vw_stock",
+        ),
+        Source(Shape("segments", ("currency", "segment")), "gold.segment_counts"),
+        Source(Shape("segment_moves", ("currency", "segment_before", "segment")), "gold.segment_move_counts"),
+        Source(Shape("cohorts", ("cohort_month", "months_since")), "gold.cohort_retention"),
+        Source(Shape("top_customers", ("currency", "revenue_rank", "customer_id"), (), hidden), "gold.top_customers"),
         Source(Shape("issues", ("issue", "severity", "subject")), "gold.issue_counts"),
+        Source(Shape("feed_days", ("feed", "loaded_on")), "gold.feed_days"),
     ]
 
 
+CHECKS = Shape("checks", ("asset", "name"))
+
+
 def serving_assets(
-    project: Path, there: Collection[str], warehouse: Warehouse, store: Callable[[], Store], **policy: Any
+    project: Path,
+    there: Collection[str],
+    warehouse: Warehouse,
+    store: Callable[[], Store],
+    checks: Sequence[dg.AssetCheckKey] = (),
+    **policy: Any,
 ) -> list[dg.AssetsDefinition]:
-    """One asset per table of gold that is `there`, made in one step: readers see all of a generation or nothing."""
+    """
+    One asset per table of gold that is `there`, made in one step: readers see all of a generation or nothing.
+    Beside them stands the last word of each of the `checks`.
+    """
     customer = declared(project).get("customer")
     served = [each for each in sources(customer.personal if customer else ()) if each.reads in there]
     if not served:
@@ -76,7 +103,8 @@ def serving_assets(
     @dg.multi_asset(name="serving", specs=specs, can_subset=True, **policy)
     def serving(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         chosen = [each for each in served if dg.AssetKey(["serving", each.shape.name]) in context.selected_asset_keys]
-        generation, batch, counts = serve(served, chosen, warehouse, store())
+        told = Change(CHECKS, checked(context.instance, checks), anew=True)
+        generation, batch, counts = serve(served, chosen, warehouse, store(), [told])
         for each in chosen:
             if each.shape.name in counts:
                 brought, gone = counts[each.shape.name]
@@ -89,9 +117,15 @@ def serving_assets(
 
 
 def serve(
-    served: Collection[Source], chosen: Collection[Source], warehouse: Warehouse, store: Store
+    served: Collection[Source],
+    chosen: Collection[Source],
+    warehouse: Warehouse,
+    store: Store,
+    beside: Collection[Change] = (),
 ) -> tuple[int, str, Mapping[str, tuple[int, int]]]:
-    """Brings the chosen of the served tables up to date, all of them where the store is new or another one.
+    """
+    Brings the chosen of the served tables up to date, all of them where the store is new or another one, and what
+    stands beside them.
 
     Returns:
         generation, the newest batch in it, {table: rows brought and taken away}.
@@ -107,10 +141,17 @@ def serve(
         for each in made:
             session.execute(f"create or replace table {_next(each)} as select * from {each.reads}")
         changes = (_change(session, each, tables, anew=there == 0) for each in made)
-        counts = store.write(there + 1, batch, changes, layout_of(served))
+        counts = store.write(there + 1, batch, chain(beside, changes), layout_of(served))
         _take_place(session, served, there + 1, batch)
     store.close()
     return there + 1, batch, counts
+
+
+def checked(instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]) -> Iterator[Row]:
+    """The last word of each check: passed, warns, failed or never run."""
+    for key, record in last_checks(instance, keys).items():
+        told = check_status(key, record)
+        yield {"asset": told.asset, "name": told.check, "status": told.status, "at": told.at}
 
 
 def _recovered(session: Session, served: Collection[Source], store: Store) -> int:

@@ -1,1 +1,1 @@
-"""What people and programs read: the API, over the serving store alone."""
+"""What people and programs read: API and dashboards, over the serving store alone."""

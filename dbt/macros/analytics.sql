@@ -261,6 +261,78 @@
   cross join asked
 {% endmacro %}
 
+{#- What customers bought, of rows as `purchases` gives them: one row per customer and currency. -#}
+{% macro sales_of_customers(rows) %}
+  select
+    customer_id,
+    currency,
+    count(distinct purchase) as count_purchases,
+    cast(sum(coalesce(revenue, 0)) as decimal(38, 4)) as gross_revenue,
+    cast(sum(refunds) as decimal(38, 4)) as refunds,
+    cast(sum(coalesce(revenue, 0) - refunds) as decimal(38, 4)) as net_revenue,
+    min(case when purchase is not null then bought_at end) as first_bought_at,
+    max(case when purchase is not null then bought_at end) as last_bought_at
+  from {{ rows }}
+  group by customer_id, currency
+{% endmacro %}
+
+{#- The customers who brought most up to `day`, as their version at its end describes them; or of all there is, as they are now. -#}
+{% macro top_customers(day=none) %}
+  with
+
+  {% if day is not none -%}
+  purchases as (
+    {{ purchases() }}
+  ),
+
+  bought as (
+    select * from purchases
+    where cast(bought_at as date) <= {{ day }}
+  ),
+
+  {% endif -%}
+  sales as (
+    {% if day is none %}select * from {{ ref('customer_sales') }}{% else %}{{ sales_of_customers('bought') }}{% endif %}
+  ),
+
+  ranked as (
+    select
+      *,
+      rank() over (partition by currency order by net_revenue desc nulls last) as revenue_rank
+    from sales
+  ),
+
+  customers as (
+    {% if day is none -%}
+    select * from {{ ref('customer') }}
+    {%- else -%}
+    select * from {{ ref('customer_history') }}
+    where
+      valid_from < {{ day }} + 1
+      and (valid_to is null or valid_to >= {{ day }} + 1)
+    {%- endif %}
+  )
+
+  select
+    ranked.currency,
+    ranked.revenue_rank,
+    ranked.customer_id,
+    customers.first_name,
+    customers.last_name,
+    customers.email,
+    customers.country,
+    customers.customer_id is not null as is_known,
+    ranked.count_purchases,
+    ranked.gross_revenue,
+    ranked.refunds,
+    ranked.net_revenue,
+    ranked.first_bought_at,
+    ranked.last_bought_at
+  from ranked
+  left join customers on ranked.customer_id = customers.customer_id
+  where ranked.revenue_rank <= {{ var('count_top_customers') }}
+{% endmacro %}
+
 {#- Post-hook: the table function `<model>_as_of(day)`, which gives what the model was at the end of another day. -#}
 {% macro day_function(rows_as_of, columns) %}
   {%- if execute -%}

@@ -44,7 +44,7 @@ def test_nulls_are_never_left_to_greatest_and_least() -> None:
         "macros/analytics.sql",  # of a rank, which is no null
         "macros/debezium.sql",  # within `is not null`
         "models/gold/vw_customer_360.sql",  # of what is coalesced to a time that is no null
-        "models/gold/anomalies.sql",  # of constants and of what is not null in its where
+        "macros/anomalies.sql",  # of constants and of what is not null in its where
     }
 
 
@@ -53,7 +53,6 @@ def test_a_falling_order_says_where_nulls_stand() -> None:
     never_null = {
         "macros/latest.sql": "_last_modified desc, _key desc",
         "macros/scd2_views.sql": "content desc",
-        "models/gold/top_customers.sql": "net_revenue desc",
         "analyses/best_categories.sql": "net_revenue desc",  # sums and counts of groups that are there
         "analyses/segments.sql": "net_revenue desc",
         "analyses/tickets_by_category.sql": "count_tickets desc",

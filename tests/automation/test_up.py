@@ -27,14 +27,15 @@ class Up:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.port, self.api_port = free_port(), free_port()
+        self.port, self.api_port, self.dashboard_port = free_port(), free_port(), free_port()
         self.environment = {n: v for n, v in os.environ.items() if not n.startswith(("C360_", "AWS_", "DAGSTER_"))}
         self.environment |= {"C360_HOME": str(home), "C360_SENSOR_INTERVAL": "5"}
         # The shop is half of the project, and none of its files land here.
         self.environment |= {"C360_DBT_PROJECT": str(without_shop())}
         with (home / "up.log").open("wb") as log:
             self.process = subprocess.Popen(
-                [C360, "up", "--port", str(self.port), "--api-port", str(self.api_port)],
+                [C360, "up", "--port", str(self.port), "--api-port", str(self.api_port),
+                 "--dashboard-port", str(self.dashboard_port)],
                 env=self.environment, stdout=log, stderr=log,
             )  # fmt: skip
 
@@ -61,9 +62,15 @@ class Up:
         except OSError:
             return False
 
+    def dashboards_answer(self) -> bool:
+        return self._is_ok(f"http://127.0.0.1:{self.dashboard_port}/_stcore/health")
+
     def answers(self) -> bool:
+        return self._is_ok(f"http://127.0.0.1:{self.port}/server_info")
+
+    def _is_ok(self, address: str) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/server_info", timeout=2) as answer:
+            with urllib.request.urlopen(address, timeout=2) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -82,6 +89,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 def test_a_landed_file_becomes_history_without_anybody_asking(up: Up, tmp_path: Path) -> None:
     up.wait("the page", 180, up.answers)
     up.wait("the API", 60, up.api_answers)
+    up.wait("the dashboards", 60, up.dashboards_answer)
     file = tmp_path / FILE
     file.write_text("customer_id,city\n1,Rome\n2,Oslo\n")
     assert up.run("land", str(file), "--feed", "customers").endswith("new\n")

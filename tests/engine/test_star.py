@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-from datetime import datetime, timedelta
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ MODELS = (
     "--exclude-resource-type", "test", "--select", "+top_customers", "+product_category_sales", "+inventory",
     "fct_orders_changes", "fct_order_items_changes", "fct_pos_lines_changes", "+daily_sales_summary",
     "+customer_segments", "+segment_moves", "+cohort_retention", "+basket_affinity", "+anomalies", "+issue_log",
-    "+vault", "+vw_customer_360", "+vw_product_analytics", "+vw_order_analytics",
+    "+vault", "+vw_customer_360", "+vw_product_analytics", "+vw_order_analytics", "+vw_customer_moments", "+vw_stock",
+    "+segment_counts", "+segment_move_counts", "+feed_days",
 )  # fmt: skip
 
 
@@ -129,6 +132,7 @@ def assert_analytics(platform: Platform) -> None:
             assert set(platform.rows(table + of)) == rows
             if day == last:
                 assert rows and set(platform.rows(table)) == rows
+        assert_top(platform, purchases, day, of)
         seen.append(wanted)
     assert seen[0] != seen[1] and seen[0][2] != seen[1][2]
     moves = "select customer_id, currency, segment_before, segment from gold.segment_moves"
@@ -137,6 +141,31 @@ def assert_analytics(platform: Platform) -> None:
     assert set(platform.rows(moves)) == {
         (*key, before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)
     }
+
+
+def assert_top(platform: Platform, purchases: Sequence[Purchase], day: date, of: str) -> None:
+    """The most revenue up to the day, beside the name that its end found; and no anomaly that a later day is in."""
+    net: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for purchase in purchases:
+        if purchase.day <= day:
+            net[purchase.currency, purchase.customer] += purchase.net
+    ranks = {key: 1 + sum(other > value for of, other in net.items() if of[0] == key[0]) for key, value in net.items()}
+    names = dict(
+        platform.rows(
+            f"""
+            select customer_id, last_name from core.customer_history
+            where cast(valid_from as date) <= date '{day}' and (valid_to is null or cast(valid_to as date) > date '{day}')
+            """
+        )
+    )
+    top = platform.rows(
+        f"select currency, customer_id, revenue_rank, net_revenue, is_known, last_name from gold.top_customers{of}"
+    )
+    assert {tuple(row) for row in top} == {
+        (*key, rank, net[key], key[1] in names, names.get(key[1])) for key, rank in ranks.items() if rank <= 100
+    }
+    told = platform.rows("select * from gold.anomalies order by all")
+    assert platform.rows(f"select * from gold.anomalies{of} order by all") == [row for row in told if row[0] <= day]
 
 
 def assert_issues(platform: Platform) -> None:

@@ -1,4 +1,4 @@
-"""The three views, worked out again in plain Python from current, history and facts."""
+"""The views, worked out again in plain Python from current, history and facts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ def assert_right(platform: Platform) -> None:
     _customers(platform)
     _products(platform)
     _orders(platform)
+    _moments(platform)
+    _stock(platform)
+    _counts(platform)
 
 
 def _customers(platform: Platform) -> None:
@@ -112,3 +115,67 @@ def _orders(platform: Platform) -> None:
         days = (fact["ordered_at"].date() - before[customer].date()).days if customer in before else None
         assert (row["order_number"], row["days_since_previous"]) == (numbers[customer], days)
         before[customer] = fact["ordered_at"]
+
+
+def _moments(platform: Platform) -> None:
+    wanted: dict[tuple[Any, ...], Decimal | None] = {}
+    for row in platform.table("gold.fct_orders", "customer_id is not null and ordered_at is not null"):
+        which = f"{row['source']}/{row['order_id']}"
+        wanted[row["customer_id"], "order", which, row["currency"], row["ordered_at"]] = row["amount"]
+    receipts: dict[tuple[Any, ...], list[tuple[datetime, Decimal]]] = defaultdict(list)
+    for row in platform.table("gold.fct_pos_lines", "customer_id is not null"):
+        kind = "receipt" if row["kind"] == "sale" else "refund"
+        which = f"{row['store_id']}/{row['transaction_id']}"
+        receipts[row["customer_id"], kind, which, row["currency"]].append((row["sold_at"], row["amount"]))
+    for key, lines in receipts.items():
+        wanted[*key, max(at for at, _ in lines)] = sum((amount for _, amount in lines), Decimal())
+    for row in platform.table("core.support_ticket", "customer_id is not null and created_at is not null"):
+        wanted[row["customer_id"], "ticket", row["ticket_id"], None, row["created_at"]] = None
+    found = platform.table("gold.vw_customer_moments")
+    assert {
+        (row["customer_id"], row["kind"], row["which"], row["currency"], row["happened_at"]): row["amount"]
+        for row in found
+    } == wanted
+    assert len(found) == len(wanted) and {row["kind"] for row in found} == {"order", "receipt", "refund", "ticket"}
+
+
+def _stock(platform: Platform) -> None:
+    lines = platform.table("gold.fct_pos_lines")
+    last = max(row["sales_date"] for row in lines)
+    sold: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for row in lines:
+        if row["kind"] == "sale" and (last - row["sales_date"]).days < 28:
+            sold[row["store_id"], row["product_id"]] += row["quantity"]
+    names = {row["product_id"]: row["product_name"] for row in platform.table("core.product")}
+    found = {(row["store_id"], row["product_id"]): row for row in platform.table("gold.vw_stock")}
+    stock = {(row["store_id"], row["product_id"]): row["stock"] for row in platform.table("core.inventory")}
+    assert {key: row["stock"] for key, row in found.items()} == stock
+    for key, row in found.items():
+        short = max(Decimal(75) - stock[key], Decimal(0))
+        assert (row["units_short"], row["units_sold_lately"]) == (short, sold[key])
+        assert row["product_name"] == names.get(key[1])
+        if stock[key] > 0 and sold[key]:
+            assert abs(Decimal(row["days_left"]) - stock[key] * 28 / sold[key]) <= Decimal("0.051")
+        else:
+            assert row["days_left"] == (0 if stock[key] <= 0 else None)
+
+
+def _counts(platform: Platform) -> None:
+    segments = platform.table("gold.customer_segments")
+    counted = {(r["currency"], r["segment"]): r["count_customers"] for r in platform.table("gold.segment_counts")}
+    assert counted == Counter((row["currency"], row["segment"]) for row in segments)
+    moved = Counter(
+        (row["currency"], row["segment_before"] or "none", row["segment"] or "none")
+        for row in platform.table("gold.segment_moves")
+    )
+    found = platform.table("gold.segment_move_counts")
+    assert {(r["currency"], r["segment_before"], r["segment"]): r["count_customers"] for r in found} == moved
+    received: Counter[str] = Counter()
+    for row in platform.table("clean.accounting", "unit = 'row'"):
+        for fate in ("received", "accepted", "quarantined", "duplicates"):
+            received[f"{row['feed']} {fate}"] += row[fate]
+    told: Counter[str] = Counter()
+    for row in platform.table("gold.feed_days"):
+        for fate in ("received", "accepted", "quarantined", "duplicates"):
+            told[f"{row['feed']} {fate}"] += row[fate]
+    assert told == received and sum(told.values())

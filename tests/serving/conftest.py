@@ -18,7 +18,7 @@ import pytest
 
 from c360_assets import serve
 from c360_assets.settings import Settings
-from c360_assets.store import Store
+from c360_assets.store import Change, Store
 from c360_assets.warehouse import DuckDBWarehouse, insert, open_warehouse
 from tests.parts import settings_at
 
@@ -29,8 +29,16 @@ TABLES = {
     "vw_customer_timeline": "customer_id varchar, event_time timestamp, op varchar, content varchar, position varchar, known_at timestamp, email varchar, city varchar",
     "vw_order_analytics": "source varchar, order_id varchar, customer_id varchar, ordered_at timestamp, amount decimal(38, 4), is_sale boolean",
     "vw_product_analytics": "product_id varchar, currency varchar, units_sold decimal(38, 4)",
-    "daily_sales_summary": "sales_date date, store_id varchar, currency varchar, net_revenue decimal(38, 4)",
+    "daily_sales_summary": "sales_date date, store_id varchar, currency varchar, net_revenue decimal(38, 4), refunds decimal(38, 4), units_sold decimal(38, 4), count_transactions bigint",
     "issue_counts": "issue varchar, severity varchar, subject varchar, count_issues bigint",
+    "vw_customer_moments": "customer_id varchar, happened_at timestamp, kind varchar, which varchar, state varchar, currency varchar, amount decimal(38, 4)",
+    "anomalies": "sales_date date, store_id varchar, currency varchar, actual decimal(38, 4), expected decimal(38, 4), score double, direction varchar",
+    "vw_stock": "store_id varchar, product_id varchar, product_name varchar, category_name varchar, stock decimal(38, 4), units_short decimal(38, 4), is_below_reorder_point boolean",
+    "segment_counts": "as_of_day date, currency varchar, segment varchar, count_customers bigint, count_purchases bigint, net_revenue decimal(38, 4)",
+    "segment_move_counts": "currency varchar, segment_before varchar, segment varchar, count_customers bigint",
+    "cohort_retention": "cohort_month date, months_since integer, count_customers bigint, count_active bigint, retention double",
+    "top_customers": "currency varchar, revenue_rank bigint, customer_id varchar, first_name varchar, last_name varchar, email varchar, net_revenue decimal(38, 4)",
+    "feed_days": "feed varchar, loaded_on date, count_objects bigint, received bigint, accepted bigint, quarantined bigint, duplicates bigint, last_loaded_at timestamp",
 }
 PERSONAL = ("email", "first_name", "last_name")
 
@@ -62,7 +70,11 @@ class Gold:
         """{table: rows brought and taken away}"""
         served = serve.sources(PERSONAL)
         chosen = [each for each in served if not names or each.shape.name in names]
-        return dict(serve.serve(served, chosen, self.warehouse, self.store)[2])
+        checks = [{"asset": "core/customer", "name": "one_row_per_key", "status": "failed", "at": datetime(2026, 1, 1)}]
+        beside = [Change(serve.CHECKS, checks, anew=True)]
+        counts = dict(serve.serve(served, chosen, self.warehouse, self.store, beside)[2])
+        assert counts.pop("checks") == (1, 0)
+        return counts
 
 
 def customer(number: int, city: str = "Ulm", email: str | None = "") -> tuple[Any, ...]:

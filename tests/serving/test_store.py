@@ -49,7 +49,7 @@ def test_of_a_batch_that_fails_nothing_is_served(gold: Gold, monkeypatch: pytest
     gold.put("vw_customer_360", customer(1))
     gold.serve()
     gold.execute("update gold.vw_customer_360 set city = 'Rome'")
-    gold.put("daily_sales_summary", ("2026-01-01", "S", "EUR", "1.0000"))
+    gold.put("daily_sales_summary", ("2026-01-01", "S", "EUR", "1.0000", "0.0000", "1.0000", 1))
     kept = serve._rows
 
     def broken(session: Any, sql: str) -> Any:
@@ -93,7 +93,7 @@ def test_a_store_that_is_lost_or_another_is_filled_anew(gold: Gold) -> None:
     gold.serve()
     gold.store.write(7, "from elsewhere", [])
     # Asked for one table, all are served: nothing of the other store is known.
-    gold.put("daily_sales_summary", ("2026-01-01", "S", "EUR", "1.0000"))
+    gold.put("daily_sales_summary", ("2026-01-01", "S", "EUR", "1.0000", "0.0000", "1.0000", 1))
     assert gold.serve("daily_sales")["customers"] == (2, 0)
     assert gold.serve("daily_sales") == {"daily_sales": (0, 0)}
 

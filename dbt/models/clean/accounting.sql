@@ -1,12 +1,14 @@
 with
 
 ledger as (
-  select distinct
+  select
     feed as _feed,
     key as _key,
-    etag as _etag
+    etag as _etag,
+    min(loaded_at) as loaded_at
   from {{ source('staging', 'object_ledger') }}
   where status <> 'gone'
+  group by feed, key, etag
 ),
 
 -- Counted where they arrived, so that what cleaning makes of them can be held against it.
@@ -128,7 +130,8 @@ final as (
     cast(
       coalesce(cleaned.count_cleaned, 0) - coalesce(cleaned.count_refused, 0) - coalesce(accepted.count_accepted, 0)
       as bigint
-    ) as duplicates
+    ) as duplicates,
+    counted.loaded_at
   from counted
   left join received using (_feed, _key, _etag)
   left join refused_in_reading using (_feed, _key, _etag)

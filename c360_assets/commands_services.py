@@ -1,0 +1,142 @@
+"""Commands that go on until they are stopped: `c360 up`, `api` and `dashboard`, and `prepare` before them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from c360_assets import local
+from c360_assets.cli import DONE, ERROR, UsageError, say
+from c360_assets.feeds import load_feeds
+from c360_assets.settings import PROJECT, Settings
+from c360_assets.warehouse import open_warehouse
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def prepare(options: argparse.Namespace, settings: Settings) -> int:
+    from c360_assets import transform
+
+    load_feeds([settings.dbt_project / "models" / "staging"])
+    transform.prepare_manifest(settings.dbt_project, settings.dbt_home, open_warehouse(settings, announce=say))
+    return DONE
+
+
+def api(options: argparse.Namespace, settings: Settings) -> int:
+    """The API until it is stopped. Who cannot be known by a token is on this machine, or is not served."""
+    import uvicorn
+
+    if not settings.api_public_key and options.host not in LOOPBACK:
+        raise UsageError(
+            f"--host {options.host}: without C360_API_PUBLIC_KEY only this machine is served; name the file with the "
+            "public key of who signs your tokens, or listen on 127.0.0.1"
+        )
+    if settings.api_public_key and not Path(settings.api_public_key).expanduser().is_file():
+        raise UsageError(f"C360_API_PUBLIC_KEY is '{settings.api_public_key}', and there is no such file")
+    say(f"API: http://{options.host}:{options.port}   its paths: /docs   Ctrl-C stops it")
+    uvicorn.run(
+        "serving.api.app:from_environment", factory=True, host=options.host, port=options.port,
+        workers=options.workers, access_log=False, log_level="warning", server_header=False,
+    )  # fmt: skip
+    return DONE
+
+
+def dashboard(options: argparse.Namespace, settings: Settings) -> int:
+    """The dashboards until they are stopped. They know nobody by name: who reaches them sees them."""
+    if not _is_there("streamlit"):
+        raise UsageError("the dashboards need streamlit, which is not installed: pip install 'c360[dashboard]'")
+    if options.host not in LOOPBACK and not options.behind_proxy:
+        raise UsageError(
+            f"--host {options.host}: the dashboards ask nobody who they are; listen on 127.0.0.1, or put a proxy that "
+            "does in front of them and say --behind-proxy"
+        )
+    say(f"Dashboards: http://{options.host}:{options.port}   Ctrl-C stops them")
+    shown = ["--personal"] if options.personal else []
+    served = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", PROJECT / "serving" / "dashboard" / "app.py",
+         "--server.address", options.host, "--server.port", str(options.port), "--server.headless", "true",
+         "--server.fileWatcherType", "none", "--browser.gatherUsageStats", "false", "--client.toolbarMode", "viewer",
+         "--logger.level", "warning", "--", *shown],
+        stdout=subprocess.DEVNULL, cwd=settings.home if settings.home.is_dir() else None,
+    )  # fmt: skip
+    try:
+        return ERROR if served.wait() else DONE
+    finally:
+        local.stop(served, patience=10)
+
+
+def up(options: argparse.Namespace, settings: Settings) -> int:
+    """S3, Dagster, API, dashboards and, if asked, the generator, until Ctrl-C; whatever stops first stops the rest."""
+    # Set anew also for Ctrl-C: a shell may have started us, and would start our children, with it ignored.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
+    with local.embedded_s3(settings) as endpoint:
+        local.landing_bucket(settings).ensure()
+        with local.dagster_instance(settings) as instance:
+            local.reap(instance, settings.spool, alone=True)
+        prepare(options, settings)
+        started = [
+            subprocess.Popen(
+                [Path(sys.executable).with_name("dagster"), "dev", "-w", PROJECT / "workspace.yaml",
+                 "-p", str(options.port), "-h", "127.0.0.1"],
+                cwd=settings.dagster_home, start_new_session=True,
+            ),
+            _own("api", options.api_port),
+        ]  # fmt: skip
+        if _is_there("streamlit"):
+            started.append(_own("dashboard", options.dashboard_port))
+        say(f"Dagster UI: http://127.0.0.1:{options.port}   S3: {endpoint}   Ctrl-C stops it all")
+        if options.generate:
+            started += _generators(settings, endpoint)
+        try:
+            # A generator that has sent all it had is done, and no reason to stop.
+            while started[0].poll() is None and not any(p.poll() for p in started):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    started[0].wait(1)
+            say("c360 up: a part has stopped")
+            return ERROR
+        except KeyboardInterrupt:
+            say("stopping")
+            return DONE
+        finally:
+            for process in reversed(started):
+                local.stop(process, patience=20, ask=signal.SIGINT)
+
+
+def _own(command: str, port: int) -> subprocess.Popen[bytes]:
+    """A command of ours, in a process of its own."""
+    return subprocess.Popen(
+        [Path(sys.executable).with_name("c360"), command, "--port", str(port)], start_new_session=True
+    )
+
+
+def _is_there(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+# What `up --generate` lands, now and then: a generator and what it is told.
+GENERATED = {
+    "customers": ("--customers", "1000", "--days", "1", "--interval", "150", "--rows-per-file", "500", "--rate", "0.1"),
+    "pos": ("--stores", "5", "--days", "3", "--interval", "600", "--receipts-per-object", "50", "--rate", "0.1"),
+    "shop": ("--customers", "1000", "--days", "1", "--interval", "3600", "--orders-per-file", "50", "--rate", "0.1"),
+}
+
+
+def _generators(settings: Settings, endpoint: str) -> list[subprocess.Popen[bytes]]:
+    environment = os.environ | {"AWS_ENDPOINT_URL": endpoint}
+    if not settings.s3_endpoint:
+        environment |= local.embedded_environment()
+    out = f"s3://{settings.bucket}/{settings.prefix}"
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "generator", feed, *told, "--faults", "--out", out],
+            cwd=PROJECT, env=environment, start_new_session=True,
+        )
+        for feed, told in GENERATED.items()
+    ]  # fmt: skip

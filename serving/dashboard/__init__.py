@@ -1,0 +1,1 @@
+"""Dashboards: pages of Streamlit over the serving store."""

@@ -1,0 +1,87 @@
+"""Data quality: what came in and what was refused, what the checks say, and what somebody may have to look at."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from serving.dashboard.data import Data, numbers
+from serving.dashboard.parts import nothing, table, whole
+
+FATES = ("accepted", "duplicates", "quarantined")
+COLOURS = ("#4e79a7", "#bab0ac", "#e15759")
+WORST_FIRST = {"failed": 0, "warns": 1, "never run": 2, "passed": 3}
+
+
+def page(data: Data) -> None:
+    checks, feeds, issues = data.frame("checks"), data.frame("feed_days"), data.frame("issues")
+    counts = checks["status"].value_counts() if not checks.empty else pd.Series(dtype=int)
+    for place, (label, status) in zip(
+        st.columns(4, border=True),
+        (
+            ("Checks failed", "failed"),
+            ("Checks that warn", "warns"),
+            ("Checks passed", "passed"),
+            ("Never run", "never run"),
+        ),
+        strict=True,
+    ):
+        place.metric(label, whole(counts.get(status, 0)))
+    came, checked, found = st.tabs(["What came in", "Checks", "Issues"])
+    with came:
+        _feeds(feeds)
+    with checked:
+        _checks(checks)
+    with found:
+        if issues.empty:
+            nothing("There is nothing to look at.", "")
+        else:
+            table(
+                issues.sort_values(["severity", "count_issues"], ascending=[True, False]), "issues",
+                number=("count_issues",), time=("last_noted_at",),
+            )  # fmt: skip
+            st.caption("Each of them: `c360 query \"select * from gold.issue_log where issue = '...'\"`")
+
+
+def _feeds(days: pd.DataFrame) -> None:
+    if days.empty:
+        nothing("No object has come.", "`c360 land FILE --feed NAME`, then `c360 sync`.")
+        return
+    chosen = st.multiselect("Feeds", sorted(days["feed"].unique()), placeholder="All feeds")
+    days = days[days["feed"].isin(chosen)] if chosen else days
+    drawn = numbers(days, *FATES).melt(["feed", "loaded_on"], list(FATES), "fate", "records")
+    bars = (
+        alt.Chart(drawn)
+        .mark_bar(size=min(40, 600 // drawn["loaded_on"].nunique()))
+        .encode(
+            x=alt.X("loaded_on:O", title="Loaded on", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            y=alt.Y("sum(records):Q", title="Records"),
+            color=alt.Color("fate:N", title=None, scale=alt.Scale(domain=list(FATES), range=list(COLOURS))),
+            tooltip=["loaded_on:O", "fate:N", alt.Tooltip("sum(records):Q", title="Records", format=",")],
+        )
+    )
+    st.altair_chart(bars, width="stretch")
+    counted = ("count_objects", "received", *FATES)
+    totals = (
+        numbers(days, *counted)
+        .groupby("feed")
+        .agg(dict.fromkeys(counted, "sum") | {"last_loaded_at": "max"})
+        .reset_index()
+    )
+    totals["refused"] = (totals["quarantined"] / totals["received"]).fillna(0)
+    share = st.column_config.ProgressColumn("Refused", format="percent", min_value=0, max_value=1)
+    table(totals, "feeds", number=counted, time=("last_loaded_at",), config={"refused": share})
+
+
+def _checks(checks: pd.DataFrame) -> None:
+    if checks.empty:
+        nothing("No check has run.", "`c360 sync` runs them with what they check.")
+        return
+    wanted = st.segmented_control("Status", list(WORST_FIRST), selection_mode="multi", default=["failed", "warns"])
+    shown = checks[checks["status"].isin(wanted)] if wanted else checks
+    if shown.empty:
+        st.success("No check failed, and none warns.", icon=":material/check_circle:")
+        return
+    ordered = shown.assign(_place=shown["status"].map(WORST_FIRST)).sort_values(["_place", "asset", "name"])
+    table(ordered.drop(columns="_place"), "checks", ("status", "asset", "name", "at"), time=("at",), height=480)
