@@ -47,17 +47,17 @@ TABLES = {
     "daily_sales_summary": """
         select date '2024-01-01' + cast(d as integer) as sales_date, 'STORE_' || lpad(s::varchar, 3, '0') as store_id, 'EUR' as currency,
           40 as count_transactions, 90 as count_lines, cast(200 as decimal(38, 4)) as units_sold,
-          cast(hash(d * 50 + s) % 9000 as decimal(38, 4)) as gross_revenue, cast(10 as decimal(38, 4)) as refunds,
-          cast(hash(d * 50 + s) % 9000 - 10 as decimal(38, 4)) as net_revenue
+          cast(cast(hash(d * 50 + s) % 9000 as bigint) as decimal(38, 4)) as gross_revenue, cast(10 as decimal(38, 4)) as refunds,
+          cast(cast(hash(d * 50 + s) % 9000 as bigint) - 10 as decimal(38, 4)) as net_revenue
         from range(1096) as days(d), range(50) as stores(s)""",
     "anomalies": """
         select sales_date, store_id, currency, net_revenue as actual, cast(4500 as decimal(38, 4)) as expected, 40 as count_days_before, 4.0 as score,
           'high' as direction from gold.daily_sales_summary where net_revenue > 8900""",
     "vw_stock": """
         select 'STORE_' || lpad(s::varchar, 3, '0') as store_id, 'P' || p as product_id, 'Product ' || p as product_name, 'Category ' || p % 40 as category_name,
-          cast(hash(p * 50 + s) % 900 as decimal(38, 4)) as stock, cast(75 as decimal(38, 4)) as reorder_point,
-          hash(p * 50 + s) % 900 < 75 as is_below_reorder_point, false as is_negative,
-          cast(greatest(75 - cast(hash(p * 50 + s) % 900 as bigint), 0) as decimal(38, 4)) as units_short, cast(5 as decimal(38, 4)) as units_sold_lately,
+          cast(cast(hash(p * 50 + s) % 900 as bigint) as decimal(38, 4)) as stock, cast(75 as decimal(38, 4)) as reorder_point,
+          cast(hash(p * 50 + s) % 900 as bigint) < 75 as is_below_reorder_point, false as is_negative,
+          cast(greatest(75 - cast(cast(hash(p * 50 + s) % 900 as bigint) as bigint), 0) as decimal(38, 4)) as units_short, cast(5 as decimal(38, 4)) as units_sold_lately,
           12.5 as days_left, timestamp '2026-01-01' as counted_at, timestamp '2026-06-01' as last_moved_at
         from range(4000) as products(p), range(50) as stores(s)""",
     "segment_counts": """
@@ -144,7 +144,11 @@ def main() -> None:
             time.sleep(5)
             for name, path in PAGES.items():
                 times = [opened(browser, f"http://127.0.0.1:{port}/{path}") for _ in range(options.times + 1)]
-                rows[name] = {"first s": round(times[0], 2), "median s": round(statistics.median(times[1:]), 2), "worst s": round(max(times[1:]), 2)}
+                rows[name] = {
+                    "first s": round(times[0], 2),
+                    "median s": round(statistics.median(times[1:]), 2),
+                    "worst s": round(max(times[1:]), 2),
+                }
             browser.close()
     finally:
         server.terminate()

@@ -134,6 +134,12 @@ def _parser() -> argparse.ArgumentParser:
 
     export = add("export", "export", "All that is held of one customer, in every table, as JSON.")
     export.add_argument("id", metavar="ID")
+    forget = add(
+        "forget", "forget", "One person out of everything, for good: S3, tables, history, logs; with a certificate."
+    )
+    forget.add_argument("id", metavar="ID")
+    forget.add_argument("--reason", required=True, help="stands in the certificate; say nothing personal")
+    forget.add_argument("--yes", action="store_true", help="it is meant")
 
     key_of(
         add(

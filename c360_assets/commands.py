@@ -23,6 +23,7 @@ from c360_assets.cli import BLOCKED, DONE, ERROR, USAGE, UsageError, say
 
 # A command has the name that the parser knows it by.
 from c360_assets.commands_persons import export as export
+from c360_assets.commands_persons import forget as forget
 from c360_assets.commands_quarantine import quarantine as quarantine
 from c360_assets.commands_services import api as api
 from c360_assets.commands_services import dashboard as dashboard
@@ -30,6 +31,7 @@ from c360_assets.commands_services import prepare as prepare
 from c360_assets.commands_services import up as up
 from c360_assets.commands_snowflake import snowflake as snowflake
 from c360_assets.declared import DeclarationError
+from c360_assets.erasure import ErasureError
 from c360_assets.feeds import Feed, find_feed, load_feeds
 from c360_assets.landing import LandingError
 from c360_assets.quarantine import QuarantineError
@@ -52,6 +54,7 @@ WRONG = (
 )  # fmt: skip
 FAILED = (
     StoreRefused,
+    ErasureError,
     LandingError,
     ProjectError,
     NoWarehouse,

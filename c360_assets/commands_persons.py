@@ -1,12 +1,12 @@
-"""Commands about one person: `c360 export`, all that is held of them."""
+"""Commands about one person: `c360 export`, all that is held of them, and `c360 forget`, which takes them out of it."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-from c360_assets import persons
-from c360_assets.cli import DONE, say
+from c360_assets import local, persons
+from c360_assets.cli import DONE, ERROR, USAGE, say
 from c360_assets.settings import Settings
 from c360_assets.store import plain
 from c360_assets.warehouse import open_warehouse
@@ -24,3 +24,21 @@ def export(options: argparse.Namespace, settings: Settings) -> int:
     }
     print(json.dumps(told, ensure_ascii=False, indent=1))
     return DONE
+
+
+def forget(options: argparse.Namespace, settings: Settings) -> int:
+    """Out of everything, for good; says so first, and asks for a word."""
+    from c360_assets.forgetting import forget as forgotten
+
+    if not options.yes:
+        say(
+            f"c360 forget: '{options.id}' would be taken out of S3, the warehouse and all that is made of it, and "
+            "nothing brings them back; everything is made anew after it. Say --yes if that is meant"
+        )
+        return USAGE
+    with local.embedded_s3(settings):
+        local.landing_bucket(settings).ensure()
+        with local.dagster_instance(settings) as instance:
+            certificate = forgotten(settings, instance, options.id, options.reason, say)
+    print(json.dumps(certificate, ensure_ascii=False, indent=1))
+    return DONE if certificate["clean"] else ERROR

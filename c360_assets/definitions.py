@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from c360_assets import alerts, automation, checks, landing, local, predictions, report, serve, staging, transform
+from c360_assets.erasure import forgotten_of
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import SENSOR_WAIT, Bucket
 from c360_assets.pending import pending_feeds
@@ -39,7 +40,7 @@ def build_defs(
     limits: Any = {"objects": settings.batch_objects, "size": settings.batch_bytes}
     policy: Any = {"retry_policy": automation.RETRIES, "pool": automation.POOL}
 
-    fetched: Any = {"fetching": fetching_of(settings)} | limits | policy
+    fetched: Any = {"fetching": fetching_of(settings), "forgotten": forgotten_of(settings)} | limits | policy
     loads = [staging.staging_asset(f, bucket, warehouse, settings.spool, **fetched) for f in feeds.values()]
     build = transform.transform_assets(
         settings.dbt_project, manifest, feeds, lineage, warehouse,
@@ -73,8 +74,8 @@ def build_defs(
         after=[*build.keys, *(load.key for load in loads)], checks=every_check,
     )  # fmt: skip
     told = predictions.prediction_assets(warehouse, lineage.feeds_of, tags=automation.BY_PREDICTION, **policy)
-    store = partial(Store, settings.serving_url)
-    served = serve.serving_assets(settings.dbt_project, lineage.feeds_of, warehouse, store, every_check, **policy)
+    there, store = lineage.feeds_of, partial(Store, settings.serving_url)
+    served = serve.serving_assets(settings.dbt_project, there, warehouse, store, every_check, **policy)
     fresh = automation.freshness({dg.AssetKey(["staging", f.name]): f.fresh_within_hours for f in feeds.values()})
     return dg.Definitions(
         assets=automation.with_policies(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,8 @@ class Feed:
     delimiter: str
     fresh_within_hours: float | None
     nulls: tuple[str, ...] = ()
+    map: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    strip: Mapping[str, str] = field(default_factory=dict)
     expect: tuple[Expectation, ...] = ()
 
     @property
@@ -206,11 +208,11 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
         raise DeclarationError(f"{where}: operation: '{twice[0]}' stands for two operations")
     position.end()
     operation.end()
-    mapping = field.take("map", dict, {})
+    mapping, strip = field.take("map", dict, {}), {}
     payload = columns == ("payload",)
     joined = _joined(where, field, kind, payload)
     if kind == "lines":
-        _take_lines(where, field, mapping, payload)
+        strip = _take_lines(where, field, mapping, payload)
     if kind == "snapshot":
         _take_snapshot(where, field, event_time, {**named, "operation": codes})
     elif payload and entity and kind != "lines":
@@ -246,6 +248,11 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
         delimiter=delimiter,
         fresh_within_hours=fresh,
         nulls=nulls,
+        map={
+            target: (received,) if isinstance(received, str) else tuple(received)
+            for target, received in mapping.items()
+        },
+        strip=strip,
         expect=expect,
     )
 
@@ -262,8 +269,8 @@ def _joined(where: str, field: Fields, kind: str, payload: bool) -> dict[str, tu
     return found
 
 
-def _take_lines(where: str, field: Fields, mapping: Mapping[str, Any], payload: bool) -> None:
-    """What only lines of receipts have. The dbt macros read it; here it is checked."""
+def _take_lines(where: str, field: Fields, mapping: Mapping[str, Any], payload: bool) -> dict[str, str]:
+    """What only lines of receipts have. The dbt macros read it; here it is checked, and told what is to be stripped."""
     nested = field.take("lines", str, None)
     constants = field.take("constants", dict, {})
     strip = field.take("strip", dict, {})
@@ -286,6 +293,7 @@ def _take_lines(where: str, field: Fields, mapping: Mapping[str, Any], payload: 
         raise DeclarationError(f"{where}: lines: is missing; name the array in which the lines of a receipt stand")
     if nested is not None and not payload:
         raise DeclarationError(f"{where}: lines: '{nested}' is for feeds whose one column is payload")
+    return {name: str(pattern) for name, pattern in strip.items()}
 
 
 def _take_snapshot(where: str, field: Fields, time: EventTime, stated: Mapping[str, Any]) -> None:

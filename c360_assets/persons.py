@@ -7,7 +7,7 @@ every table is looked at, so that a raw record, a refused row or an issue that n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from c360_assets.warehouse import Session
@@ -29,7 +29,7 @@ def held(session: Session, customer_id: str) -> dict[str, list[Row]]:
     Raises:
         NobodyFound: if no table does.
     """
-    texts = _text_columns(session)
+    texts = text_columns(session)
     found = {
         table: rows for table, columns in texts.items() if (rows := list(_rows(session, table, columns, [customer_id])))
     }
@@ -49,14 +49,14 @@ def names(value: str, text: object) -> bool:
     return re.search(rf"(?<![A-Za-z0-9_-]){re.escape(value)}(?![A-Za-z0-9_-])", str(text)) is not None
 
 
-def _text_columns(session: Session) -> dict[str, list[str]]:
-    """{schema.table: its text columns}. Views hold nothing of their own."""
-    listed = ", ".join(f"'{schema}'" for schema in SCHEMAS)
+def text_columns(session: Session, schemas: Collection[str] | None = SCHEMAS) -> dict[str, list[str]]:
+    """{schema.table: its text columns} of these schemas, or of all. Views hold nothing of their own."""
+    among = f"lower(c.table_schema) in ({', '.join(repr(s) for s in schemas)}) and " if schemas else ""
     columns = session.rows(
         "select lower(c.table_schema), lower(c.table_name), lower(c.column_name), lower(c.data_type) "
         "from information_schema.columns as c inner join information_schema.tables as t "
         "on c.table_schema = t.table_schema and c.table_name = t.table_name and c.table_catalog = t.table_catalog "
-        f"where lower(c.table_schema) in ({listed}) and t.table_type = 'BASE TABLE' "
+        f"where {among}t.table_type = 'BASE TABLE' "
         "order by c.table_schema, c.table_name, c.ordinal_position"
     )
     found: dict[str, list[str]] = {}

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import BinaryIO
 
 from c360_assets.reading_record import (
+    CHUNK_ROWS,
     RAW_CHARS,
     Chunk,
     Gather,
@@ -46,6 +47,18 @@ def read_csv(stream: BinaryIO, layout: Layout, block_bytes: int, chunk_rows: int
     return Reading(present, unknown, reader.chunks())
 
 
+def csv_spans(text: str, layout: Layout) -> tuple[list[str], list[tuple[int, int]], set[int]]:
+    """Of a whole text: the folded names of its header, where each record begins and ends, and which are refused."""
+    if any(len(line) > RAW_CHARS for line in text.split("\n")):
+        raise Unreadable("line_too_long", f"a line is longer than {RAW_CHARS} characters, and kept in part only")
+    reader = _Csv(iter([text]), layout, CHUNK_ROWS)
+    if reader.read_header() is None:
+        return [], [], set()
+    spans = reader.spans = []
+    refused = {record.row for chunk in reader.chunks() for record in chunk.refused}
+    return reader.names, spans, refused
+
+
 def _extra_name(name: str) -> str:
     return shown(name).strip().lower()
 
@@ -66,6 +79,7 @@ class _Csv:
         self._base = 0  # where in the object _text begins
         self._clean = True
         self._width = 0  # not known before the header
+        self.spans: list[tuple[int, int]] | None = None  # where each record stands in the text, if somebody asks
 
     def read_header(self) -> list[str] | None:
         """The names as they stand in the object; None where it has no line."""
@@ -83,7 +97,7 @@ class _Csv:
             self._at = end
         names = [fold(name) for name in record]
         known = set(map(fold, self._layout.columns))
-        self._names, self._width = names, len(names)
+        self.names, self._width = names, len(names)
         self._telling = max((name for name in names if '"' not in name), key=len, default="")
         self._faults = [
             *(f"missing_column:{name}" for name in sorted(self._layout.required) if fold(name) not in names),
@@ -96,7 +110,7 @@ class _Csv:
     def chunks(self) -> Iterator[Chunk]:
         while self._at < len(self._text) or self._more():
             stop = self._base + len(self._text)
-            if self._clean and not self._faults:
+            if self._clean and not self._faults and self.spans is None:
                 yield from self._take_sound()
             yield from self._walk(stop)
         if self._gather:
@@ -186,6 +200,7 @@ class _Csv:
         sound: list[list[str]] = []
         chars = 0
         while self._base + self._at < stop:
+            begin = self._base + self._at
             record, end = self._record()
             if record is None:
                 raw, reasons = self._stretch(), ["open_quote"]
@@ -195,6 +210,8 @@ class _Csv:
                 self._at = end
                 if not record:
                     continue
+            if self.spans is not None:
+                self.spans.append((begin, self._base + self._at))
             if not is_utf8(raw):
                 reasons.append("line_too_long" if _CUT in raw else "not_utf8")
             if record and not reasons and not self._faults:
@@ -225,7 +242,7 @@ class _Csv:
         return ["header_repeated"] if self._repeats_header(record) else []
 
     def _repeats_header(self, record: list[str]) -> bool:
-        return fold(record[0]) == self._names[0] and [fold(value) for value in record] == self._names
+        return fold(record[0]) == self.names[0] and [fold(value) for value in record] == self.names
 
     def _stretch(self) -> str:
         """Moves over the line at `_at`, up to the next that is a record by itself; returns what it moved over."""

@@ -11,7 +11,19 @@ from dataclasses import dataclass, field
 from json.encoder import encode_basestring
 from typing import Any, BinaryIO
 
-from c360_assets.reading_record import RAW_CHARS, Chunk, Gather, Layout, Raw, Reading, fold, is_utf8, shown, text_blocks
+from c360_assets.reading_record import (
+    CHUNK_ROWS,
+    RAW_CHARS,
+    Chunk,
+    Gather,
+    Layout,
+    Raw,
+    Reading,
+    fold,
+    is_utf8,
+    shown,
+    text_blocks,
+)
 
 OBJECT_CHARS = RAW_CHARS  # a longer object is broken
 _SPELLINGS = 10_000  # of field names, remembered
@@ -73,6 +85,19 @@ def read_json(stream: BinaryIO, layout: Layout, block_bytes: int, chunk_rows: in
     return reading
 
 
+def json_spans(text: str, layout: Layout) -> tuple[list[tuple[int, int]], set[int]]:
+    """Of a whole text: where each record begins and ends, and which are refused."""
+    reader = _Json(iter([text]), layout, CHUNK_ROWS, Reading(frozenset(), frozenset(), iter(())))
+    spans = reader.spans = []
+    refused = {record.row for chunk in reader.chunks() for record in chunk.refused}
+    return spans, refused
+
+
+def decoded(text: str) -> Any:
+    """A JSON text as this module has it: objects are tuples of pairs, numbers as they are written."""
+    return _DECODER.decode(text)
+
+
 def compact(value: Any) -> str:
     """A decoded value as JSON text without blanks, its numbers as they were written."""
     if isinstance(value, _Number):
@@ -88,7 +113,8 @@ def compact(value: Any) -> str:
     return "{" + ",".join(f"{encode_basestring(name)}:{compact(inner)}" for name, inner in value) + "}"
 
 
-def _as_text(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
+    """A decoded value as the staging table has it."""
     if value is None or type(value) is str:
         return value
     return str(value) if type(value) is _Number else compact(value)
@@ -177,6 +203,7 @@ class _Json:
         self._careful = 0  # the place in the object up to which to scan before decoding
         self._inner: set[int] = set()  # places of braces that are known to begin no record
         self._inner_end = 0
+        self.spans: list[tuple[int, int]] | None = None  # where each record stands in the text, if somebody asks
 
     def chunks(self) -> Iterator[Chunk]:
         in_array, after_value, first = False, False, True
@@ -189,11 +216,14 @@ class _Json:
                 after_value = first = False
                 self._at += 1
                 continue
+            begin = self._base + self._at
             if char == "n" and self._layout.tombstones and self._is_null():
                 self._gather.accept_one(["null", None], 4)
                 self._at += 4
             elif not (char == "{" and self._take_object()):
                 self._refuse_stretch()
+            if self.spans is not None:
+                self.spans.append((begin, self._base + self._at))
             after_value, first = True, False
         if self._gather:
             yield self._gather.take()
@@ -290,7 +320,7 @@ class _Json:
             if place is None:
                 extra.append(f"{encode_basestring(name.strip().lower())}:{compact(value)}")
             else:
-                values[place] = _as_text(value)
+                values[place] = as_text(value)
         if payload:
             twice |= dict.fromkeys(name for _, value in pairs for name in _nested_twice(value))
         reasons = [f"duplicate_column:{shown(name)}" for name in twice]

@@ -88,7 +88,7 @@ def _values(batch: pa.RecordBatch, layout: Layout, folded: list[str]) -> list[li
     if layout.payload:
         return [[*_rows(batch)], nothing]
     names = [fold(column) for column in layout.columns]
-    values = [_texts(batch.column(folded.index(name))) if name in folded else nothing for name in names]
+    values = [column_texts(batch.column(folded.index(name))) if name in folded else nothing for name in names]
     unknown = [i for i, name in enumerate(folded) if name not in names]
     extra: list[str | None] = [*_rows(batch, unknown, str.lower)] if unknown else nothing
     return [*values, extra]
@@ -110,13 +110,13 @@ def _objects(names: list[str], columns: list[list[str]], count: int) -> list[str
     return ["{" + ",".join(map(str.__add__, starts, row)) + "}" for row in rows]
 
 
-def _texts(array: Any) -> list[str | None]:
+def column_texts(array: Any) -> list[str | None]:
     """The values as canonical text."""
     kind = array.type
     if isinstance(array, pa.ExtensionArray):
-        return _texts(array.storage)
+        return column_texts(array.storage)
     if pa.types.is_dictionary(kind):
-        return _texts(array.dictionary_decode())
+        return column_texts(array.dictionary_decode())
     if pa.types.is_nested(kind):
         texts = zip(_json_texts(array), array.is_valid().to_pylist(), strict=True)
         return [text if valid else None for text, valid in texts]
@@ -181,7 +181,7 @@ def _json_texts(array: Any) -> list[str]:
         names = [kind.field(i).name for i in range(kind.num_fields)]
         texts = _objects(names, [_json_texts(inner) for inner in array.flatten()], len(array))
     elif pa.types.is_map(kind):
-        names = [encode_basestring(text or "") + ":" for text in _texts(array.keys)]
+        names = [encode_basestring(text or "") + ":" for text in column_texts(array.keys)]
         pairs = list(map(str.__add__, names, _json_texts(array.items)))
         texts = ["{" + ",".join(pairs[start:stop]) + "}" for start, stop in _spans(array)]
     elif pa.types.is_fixed_size_list(kind):
@@ -195,7 +195,7 @@ def _json_texts(array: Any) -> list[str]:
         is_float = pa.types.is_floating(kind)
         texts = [
             "null" if text is None else text if plain or (is_float and text[-1:].isdigit()) else encode_basestring(text)
-            for text in _texts(array)
+            for text in column_texts(array)
         ]
     return [text if ok else "null" for text, ok in zip(texts, valid, strict=True)]
 

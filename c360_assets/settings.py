@@ -107,6 +107,7 @@ class Settings:
     loading: str = "read"
     pipe_patience: float = 300.0
     trace: int = 0
+    erasure_key: str = field(default="", repr=False)
     alert_webhook: str = field(default="", repr=False)
     alert_smtp: str = field(default="", repr=False)
     alert_from: str = ""
@@ -138,6 +139,11 @@ class Settings:
     def serving_url(self) -> str:
         """Where the serving store is, as SQLAlchemy has it; a file of the home if nothing else is said."""
         return self.serving or f"sqlite:///{self.home / 'serving.sqlite'}"
+
+    @property
+    def erasure_key_file(self) -> Path:
+        """The key that hashes who is forgotten, where no setting states it."""
+        return self.home / "erasure.key"
 
     @property
     def spool(self) -> Path:
@@ -210,6 +216,7 @@ _C360 = {
     "C360_LOADING": "loading",
     "C360_PIPE_PATIENCE": "pipe_patience",
     "C360_TRACE": "trace",
+    "C360_ERASURE_KEY": "erasure_key",
     "C360_ALERT_WEBHOOK": "alert_webhook",
     "C360_ALERT_SMTP": "alert_smtp",
     "C360_ALERT_FROM": "alert_from",

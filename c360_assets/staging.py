@@ -17,6 +17,7 @@ from pathlib import Path
 import dagster as dg
 
 from c360_assets import landing
+from c360_assets.erasure import Forgotten, Scope, erase
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket
 from c360_assets.processes import sign_run
@@ -140,12 +141,14 @@ def load_new(
     size: int,
     batches: int | None = None,
     fetching: Fetching | None = None,
+    forgotten: Forgotten | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
     """Loads what is new of the feed, batch by batch, each in a transaction of its own; at most `batches` of them.
 
     What lands, or changes under our hands, after the one listing is left to the next run: an object that is rewritten
-    all the time does not hold this one. With `fetching` the warehouse brings what it can, and we read the rest.
+    all the time does not hold this one. With `fetching` the warehouse brings what it can, and we read the rest. Who is
+    `forgotten` does not come back.
     """
     total = Loaded()
     waiting = {o.key: o for o in bucket.listed(feed)}
@@ -170,7 +173,8 @@ def load_new(
                 del waiting[listed.key]
             total.awaited += len(arrived.awaited)
             outcomes = [o for o in outcomes if o.status != MOVED]
-            if outcomes and _write(feed, outcomes, spooled, loading or open_to_load(), arrived, batch, now):
+            keep_out = partial(_keep_out, feed, bucket, forgotten, batch, now, say) if forgotten else None
+            if outcomes and _write(feed, outcomes, spooled, loading or open_to_load(), arrived, batch, now, keep_out):
                 loaded = _summary(outcomes, spooled)
                 total.add(loaded)
                 say(f"{feed.name}: {loaded.objects} objects, {loaded.rows} rows, {loaded.refused} refused")
@@ -198,6 +202,7 @@ def _write(
     arrived: Arrived,
     batch: str,
     now: datetime,
+    keep_out: Callable[[Session], None] | None = None,
 ) -> bool:
     """All of the batch in one transaction; False, and nothing written, if another process loaded in the meantime."""
     files = spooled.close()
@@ -210,8 +215,23 @@ def _write(
             session.load(f"staging.{feed.name}", spooled.names, source)
         arrived.take(session, batch, now, {o.listed.key for o in outcomes})
         write_registers(session, feed, outcomes, batch, now)
+        if keep_out is not None:
+            keep_out(session)
         arrived.forget(session)
     return True
+
+
+def _keep_out(
+    feed: Feed, bucket: Bucket, forgotten: Forgotten, batch: str, now: datetime, say: Callable[[str], None],
+    session: Session,
+) -> None:  # fmt: skip
+    """Who is forgotten goes out of what the batch brought, and out of its objects, before anybody sees it."""
+    found = erase(session, bucket, feed, forgotten.pseudonym_of, Scope.of_batch(batch), batch, now)
+    if found:
+        say(
+            f"{feed.name}: {found.dropped + found.refused} records of persons who are forgotten were taken out, "
+            f"{found.changed} name a pseudonym; {len(found.objects)} objects were written anew"
+        )
 
 
 def write_registers(session: Session, feed: Feed, outcomes: Sequence[Outcome], batch: str, now: datetime) -> None:
@@ -299,6 +319,7 @@ def staging_asset(
     objects: int,
     size: int,
     fetching: Fetching | None = None,
+    forgotten: Callable[[Bucket], Forgotten] | None = None,
     retry_policy: dg.RetryPolicy,
     pool: str,
 ) -> dg.AssetsDefinition:
@@ -321,10 +342,11 @@ def staging_asset(
     def load(context: dg.AssetExecutionContext, config: StagingConfig) -> dg.MaterializeResult[None]:
         sign_run(context)
         try:
+            there = bucket()
             loaded = load_new(
-                feed, bucket(), warehouse, spool,
+                feed, there, warehouse, spool,
                 objects=objects, size=size, batches=config.max_batches or None, fetching=fetching,
-                say=context.log.info,
+                forgotten=forgotten(there) if forgotten else None, say=context.log.info,
             )  # fmt: skip
         except Exception as error:
             passes = landing.may_pass(error) or may_pass(error)

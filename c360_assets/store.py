@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -119,6 +120,23 @@ class Store:
         """What a query gives; values are bound by name, `:name`."""
         with self._connection() as connection:
             return list(connection.execute(sa.text(sql), dict(values or {})))
+
+    def purge(self) -> None:
+        """Leaves nothing of what was deleted, in the tables or in the log."""
+        if self.url.get_backend_name() == "sqlite" and not Path(str(self.url.database)).exists():
+            return
+        with self._connection() as connection:
+            plain = connection.connection.driver_connection
+            assert plain is not None
+            if self._engine.dialect.name == "sqlite":
+                plain.rollback()
+                plain.execute("vacuum")
+                plain.execute("pragma wal_checkpoint(truncate)")
+            else:
+                plain.rollback()
+                plain.autocommit = True
+                plain.execute("vacuum full")
+        self.close()
 
     @contextmanager
     def _connection(self, *, writes: bool = False) -> Iterator[sa.Connection]:

@@ -112,6 +112,10 @@ class Warehouse(Protocol):
 
     def dbt_environment(self) -> dict[str, str]: ...
 
+    def purge(self) -> str:
+        """Leaves nothing of what was deleted where it can; the text says who keeps it all the same, or is empty."""
+        ...
+
     def copied(self, folder: Path) -> AbstractContextManager[Warehouse]:
         """A copy of it as it is now, which nobody else knows of; gone when the body ends. `folder` is for files."""
         ...
@@ -194,6 +198,26 @@ class DuckDBWarehouse:
                 yield DuckDBSession(connection)
             finally:
                 connection.close()
+
+    def purge(self) -> str:
+        """By a file written anew: DuckDB leaves deleted rows in the old one until it needs the place."""
+        fresh, log = self.path.with_suffix(".anew"), self.path.with_name(self.path.name + ".wal")
+        with self.held("writing the warehouse anew"):
+            fresh.unlink(missing_ok=True)
+            connection = duckdb.connect()
+            try:
+                connection.execute(f"set memory_limit = '{self.memory_mb}MB'")
+                # Views say in which database their tables are: under the name that the file gives it.
+                name = self.path.stem
+                for place, database in ((self.path, name), (fresh, "anew")):
+                    connection.execute(f"""attach '{str(place).replace("'", "''")}' as {database}""")
+                connection.execute(f"copy from database {name} to anew")
+            finally:
+                connection.close()
+            fresh.replace(self.path)
+            for left in (log, fresh.with_name(fresh.name + ".wal")):
+                left.unlink(missing_ok=True)
+        return ""
 
     @contextmanager
     def copied(self, folder: Path) -> Iterator[Warehouse]:

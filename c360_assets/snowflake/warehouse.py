@@ -101,6 +101,9 @@ class SnowflakeWarehouse:
         with self._session("reading", self.settings.warehouse_read) as session:
             yield session
 
+    def purge(self) -> str:
+        return "Snowflake keeps deleted rows for the days of Time Travel, and seven more in Fail-safe"
+
     @contextmanager
     def copied(self, folder: Path) -> Iterator[Warehouse]:
         """Clones of its tables, which take no room, in the database `<database>_PLAN`: one copy at a time."""

@@ -1,0 +1,251 @@
+"""Redaction: the bytes of an object without some persons, everything else in it as it was.
+
+Belongs here: which fields of a feed's record name a customer, and what becomes of the record. A record of the
+customer's own feeds goes; in any other a pseudonym takes the place of the id. Knows neither S3 nor the warehouse.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from c360_assets.feeds import Feed
+from c360_assets.reading import Layout
+from c360_assets.reading_csv import csv_spans
+from c360_assets.reading_json import as_text, compact, decoded, json_spans
+from c360_assets.reading_parquet import column_texts
+from c360_assets.reading_record import fold, text_blocks
+
+PERSON, ID = "customer", "customer_id"
+# {id: the pseudonym that stands for it}, as far as the person is to be forgotten
+PseudonymOf = Callable[[str], str | None]
+_WORD, _PART = re.compile(r"[A-Za-z0-9_-]+"), re.compile(r"[^\s,;|\"':{}\[\]]+")
+_BOM = b"\xef\xbb\xbf"
+_ROWS = (("before",), ("after",), ("payload", "before"), ("payload", "after"))
+
+
+class Unredactable(RuntimeError):
+    """The object cannot be written without the person; the text says which, why and the remedy."""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Where the records of a feed name a customer. `drops`: they are the customer's own, and go."""
+
+    feed: Feed
+    fields: tuple[str, ...]
+    drops: bool
+
+    @classmethod
+    def of(cls, feed: Feed) -> Naming | None:
+        """None where no record of the feed names any."""
+        fields = feed.map.get(ID, (ID,))
+        named = feed.payload or any(name in feed.columns for name in fields)
+        return cls(feed, fields, feed.entity == PERSON) if feed.entity and named else None
+
+    @property
+    def columns(self) -> list[str]:
+        """Of the staging table, in which an id may stand."""
+        return ["payload"] if self.feed.payload else [name for name in self.fields if name in self.feed.columns]
+
+    def pseudonym(self, value: str | None, people: PseudonymOf) -> str | None:
+        """What stands for the received text, if it is an id of one of the people."""
+        if value is None:
+            return None
+        text = value.strip()
+        pattern = self.feed.strip.get(ID)
+        return people(re.sub(pattern, "", text) if pattern else text) or (people(text) if pattern else None)
+
+    def document(self, value: Any, people: PseudonymOf) -> tuple[Any, bool]:
+        """A decoded record with pseudonyms, and whether it named anybody."""
+        starts: Sequence[tuple[str, ...]] = _ROWS if self.feed.payload and self.feed.kind == "events" else ((),)
+        found = False
+        for start in starts:
+            for name in self.fields:
+                value, named = _renamed(value, [*start, *name.split(".")], lambda text: self.pseudonym(text, people))
+                found = found or named
+        return value, found
+
+    def payload(self, text: str, people: PseudonymOf) -> str | None:
+        """A record that is kept whole, with pseudonyms; None where it names nobody."""
+        value, found = self.document(decoded(text), people)
+        return compact(value) if found else None
+
+
+@dataclass
+class Redacted:
+    """`dropped`, `changed`: numbers of records as they were, from 1; `data`: the bytes of the object that is left."""
+
+    data: bytes
+    count: int
+    dropped: list[int] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
+
+
+def redacted(data: bytes, form: str, layout: Layout, naming: Naming, people: PseudonymOf) -> Redacted:
+    """The object's bytes without the people. `form`: csv, json or parquet; zipped if it was.
+
+    Raises:
+        Unreadable: if the object cannot be read at all.
+        Unredactable: if what would be left is not read as what it was, less the people.
+    """
+    if form == "parquet":
+        plain = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        made = _parquet(plain, naming, people)
+    else:
+        text = "".join(text_blocks(io.BytesIO(data), 1 << 20))
+        made = (_csv if form == "csv" else _json)(text, layout, naming, people)
+        if (gzip.decompress(data)[:3] if data[:2] == b"\x1f\x8b" else data[:3]) == _BOM:
+            made.data = _BOM + made.data
+    if data[:2] == b"\x1f\x8b":
+        made.data = gzip.compress(made.data, mtime=0)
+    return made
+
+
+def tokens_of(text: str, people: PseudonymOf) -> bool:
+    """Does a text of which no field can be told name any of the people?"""
+    return any(people(token) for token in {*_WORD.findall(text), *_PART.findall(text)})
+
+
+def _csv(text: str, layout: Layout, naming: Naming, people: PseudonymOf) -> Redacted:
+    names, spans, refused = csv_spans(text, layout)
+    places = [place for place, name in enumerate(names) if name in {fold(field) for field in naming.fields}]
+
+    def record(number: int, raw: str) -> str | None:
+        line = raw.rstrip("\r\n")
+        if number in refused:
+            return None if tokens_of(line, people) else raw
+        values = next(csv.reader(io.StringIO(line, newline=""), delimiter=layout.delimiter))
+        found = {place: name for place in places if (name := naming.pseudonym(values[place], people))}
+        if not found:
+            return raw
+        if naming.drops:
+            return None
+        told = io.StringIO()
+        csv.writer(told, delimiter=layout.delimiter, lineterminator=raw[len(line) :]).writerow(
+            [found.get(place, value) for place, value in enumerate(values)]
+        )
+        return told.getvalue()
+
+    return _spliced(text, spans, record, lambda left: len(csv_spans(left, layout)[1]), between=False)
+
+
+def _json(text: str, layout: Layout, naming: Naming, people: PseudonymOf) -> Redacted:
+    spans, refused = json_spans(text, layout)
+
+    def record(number: int, raw: str) -> str | None:
+        if number in refused:
+            return None if tokens_of(raw, people) else raw
+        value, found = naming.document(decoded(raw), people)
+        if not found:
+            return raw
+        return None if naming.drops else compact(value)
+
+    return _spliced(text, spans, record, lambda left: len(json_spans(left, layout)[0]), between=True)
+
+
+def _spliced(
+    text: str,
+    spans: Sequence[tuple[int, int]],
+    record: Callable[[int, str], str | None],
+    counted: Callable[[str], int],
+    *,
+    between: bool,
+) -> Redacted:
+    """The text with each record as `record` has it; None takes it away, with what stands `between` it and the next."""
+    made = Redacted(b"", len(spans))
+    parts: list[str] = []
+    at = 0
+    for number, (begin, end) in enumerate(spans, 1):
+        raw = text[begin:end]
+        told = record(number, raw)
+        if told == raw:
+            continue
+        last = number == len(spans)
+        parts.append(text[at:begin])
+        if told is not None:
+            parts.append(told)
+            made.changed.append(number)
+        else:
+            made.dropped.append(number)
+            if between and not last:
+                end = spans[number][0]
+            elif between and any(part.strip() for part in parts):
+                # The last one: what stands before it parts it from a record that is left.
+                kept = "".join(parts).rstrip()
+                parts = [kept.removesuffix(",")]
+        at = end
+    left = "".join([*parts, text[at:]])
+    if counted(left) != len(spans) - len(made.dropped):
+        raise Unredactable("without the person it would be read as other records; land it again without them")
+    made.data = left.encode("utf-8", "surrogateescape")
+    return made
+
+
+def _parquet(data: bytes, naming: Naming, people: PseudonymOf) -> Redacted:
+    file = pq.ParquetFile(io.BytesIO(data))
+    table = file.read()
+    named = [i for i, name in enumerate(table.schema.names) if fold(name) in {fold(field) for field in naming.fields}]
+    made = Redacted(data, table.num_rows)
+    found: set[int] = set()
+    for place in named:
+        column = [text for chunk in table.column(place).chunks for text in column_texts(chunk)]
+        names = [naming.pseudonym(text, people) for text in column]
+        rows = {number for number, name in enumerate(names, 1) if name}
+        if rows and not naming.drops:
+            values = [name or text for name, text in zip(names, column, strict=True)]
+            label = table.schema.names[place]
+            table = table.set_column(place, label, pa.array(values, pa.string()))
+        found |= rows
+    if not found:
+        return made
+    if naming.drops:
+        table = table.filter(pa.array([number not in found for number in range(1, table.num_rows + 1)]))
+    kind = file.metadata.row_group(0).column(0).compression if file.metadata.num_row_groups else "SNAPPY"
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="NONE" if kind == "UNCOMPRESSED" else kind)
+    made.data = out.getvalue()
+    (made.dropped if naming.drops else made.changed).extend(sorted(found))
+    return made
+
+
+def _renamed(value: Any, path: Sequence[str], rename: Callable[[str | None], str | None]) -> tuple[Any, bool]:
+    """What stands at the path of names, through arrays, as a pseudonym if it is an id; and whether it was."""
+    if isinstance(value, list):
+        told = [_renamed(inner, path, rename) for inner in value]
+        return [inner for inner, _ in told], any(found for _, found in told)
+    if not isinstance(value, tuple):
+        return value, False
+    pairs: list[tuple[str, Any]] = []
+    found = False
+    for name, inner in value:
+        if fold(name) != fold(path[0]):
+            pairs.append((name, inner))
+            continue
+        if len(path) > 1:
+            inner, named = _renamed(inner, path[1:], rename)
+        else:
+            pseudonym = rename(as_text(inner))
+            named, inner = pseudonym is not None, pseudonym or inner
+        found = found or named
+        pairs.append((name, inner))
+    return tuple(pairs), found
+
+
+def numbers_left(count: int, dropped: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """(number before, number after) of the records that are left, where it is another."""
+    gone = set(dropped)
+    after = 0
+    for before in range(1, count + 1):
+        if before not in gone:
+            after += 1
+            if after != before:
+                yield before, after
