@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test lint types prove mutate chaos snowflake snowflake-check bench browser lock clean
+.PHONY: help install demo up test lint types prove mutate chaos erasure snowflake snowflake-check bench browser lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
@@ -65,6 +65,9 @@ mutate: install ## each rule of the engine's SQL changed, one at a time: does a 
 chaos: install ## kill -9 at many moments of loads and syncs (ROUNDS, default 30)
 	C360_CHAOS=1 $(BIN)/python -m pytest tests/platform/test_kill.py
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),30)
+
+erasure: install ## a person of every feed forgotten, everything made again from S3, every byte looked at (five minutes)
+	C360_ERASURE=1 $(BIN)/python -m pytest tests/platform/test_forget.py
 
 SNOWFLAKE_TESTS := tests/platform/test_changes.py tests/platform/test_entities.py tests/platform/test_history.py \
 	tests/platform/test_northwind.py tests/platform/test_quarantine.py tests/platform/test_real_files.py tests/platform/test_till.py

@@ -5,6 +5,7 @@ Belongs here: asset checks in Python, all of a feed in one step, made from the f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,8 +33,11 @@ class Judged:
         return not self.metadata[self.failing]
 
 
-def staging_checks(feed: Feed, warehouse: Warehouse) -> dg.AssetChecksDefinition:
-    """The checks of one feed's staging table: those that every feed has, and what it declares under `expect`."""
+def staging_checks(feed: Feed, warehouse: Warehouse, hidden: Collection[str] = ()) -> dg.AssetChecksDefinition:
+    """The checks of one feed's staging table: those that every feed has, and what it declares under `expect`.
+
+    Of `hidden` columns no value is told.
+    """
     staging = dg.AssetKey(["staging", feed.name])
     fixed = [
         dg.AssetCheckSpec(
@@ -58,7 +62,7 @@ def staging_checks(feed: Feed, warehouse: Warehouse) -> dg.AssetChecksDefinition
                 "rows_stand_in_the_ledger": _in_ledger(session, feed),
                 "objects_could_be_read": _readable(session, feed),
                 "columns_as_declared": _as_declared(session, feed),
-                **_as_expected(session, feed, datetime.now(UTC).replace(tzinfo=None)),
+                **_as_expected(session, feed, datetime.now(UTC).replace(tzinfo=None), hidden),
             }
         for spec in [*fixed, *expected]:
             found = judged[spec.name]
@@ -117,8 +121,8 @@ def _as_declared(session: Session, feed: Feed) -> Judged:
     ((rows, extra, *counts),) = session.rows(
         f"select count(*), count(_extra), {given} from staging.{feed.name} where _batch = ?", [batch]
     )
-    examples = session.rows(
-        f"select distinct _extra from staging.{feed.name} where _batch = ? and _extra is not null limit 3", [batch]
+    some = session.rows(
+        f"select distinct _extra from staging.{feed.name} where _batch = ? and _extra is not null limit 100", [batch]
     )
     empty = [column for column, count in zip(feed.columns, counts, strict=True) if rows and not count]
     unknown = [f"{extra} rows with unknown columns"] if extra else []
@@ -126,12 +130,13 @@ def _as_declared(session: Session, feed: Feed) -> Judged:
         "not as declared",
         {
             "not as declared": [*unknown, *(f"no row has {column}" for column in empty)],
-            "unknown, for example": [text for (text,) in examples],
+            # Their names alone: what stands in them may be a person's.
+            "unknown, for example": sorted({name for (text,) in some for name in json.loads(text)}),
         },
     )
 
 
-def _as_expected(session: Session, feed: Feed, now: datetime) -> dict[str, Judged]:
+def _as_expected(session: Session, feed: Feed, now: datetime, hidden: Collection[str]) -> dict[str, Judged]:
     """What the feed declares under `expect`, of the objects that no whole build has taken yet, or else the newest."""
     if not feed.expect:
         return {}
@@ -147,18 +152,18 @@ def _as_expected(session: Session, feed: Feed, now: datetime) -> dict[str, Judge
             "failing", {"failing": lines[:SHOWN], **({"remedy": e.remedy} if lines and e.blocks else {})}
         )
         for e, lines in [
-            *_rows_as_expected(session, feed, since, released),
+            *_rows_as_expected(session, feed, since, released, hidden),
             *((e, _feed_as_expected(session, feed, e, since, released, now)) for e in feed.expect if not _of_rows(e)),
         ]
     }  # fmt: skip
 
 
-def held_up(session: Session, feeds: Sequence[Feed]) -> list[str]:
+def held_up(session: Session, feeds: Sequence[Feed], hidden: Collection[str] = ()) -> list[str]:
     """What of the feeds breaks an expectation that blocks, a line each with what ends it."""
     found = []
     for feed in feeds:
         blocking = replace(feed, expect=tuple(e for e in feed.expect if e.blocks))
-        for name, judged in _as_expected(session, blocking, datetime.now(UTC).replace(tzinfo=None)).items():
+        for name, judged in _as_expected(session, blocking, datetime.now(UTC).replace(tzinfo=None), hidden).items():
             if not judged.passed:
                 told = "; ".join(judged.metadata["failing"])
                 found.append(f"{feed.name}: {name}: {told}; {judged.metadata['remedy']}")
@@ -181,7 +186,7 @@ def _first_to_judge(session: Session, feed: Feed) -> str:
 
 
 def _rows_as_expected(
-    session: Session, feed: Feed, since: str, released: Collection[tuple[str, str]]
+    session: Session, feed: Feed, since: str, released: Collection[tuple[str, str]], hidden: Collection[str]
 ) -> list[tuple[Expectation, list[str]]]:
     """Per expectation about the values of rows: the objects that break it, with how many rows and such a text."""
     expected = [e for e in feed.expect if _of_rows(e)]
@@ -224,7 +229,8 @@ def _rows_as_expected(
                 if count >= ROWS_OF_A_SHARE and how_many > e.number * count:
                     lines.append(f"{key}: {how_many} of {count} rows have none")
             elif how_many:
-                lines.append(f"{key}: {how_many} of {count} rows, for example '{example}'")
+                told = "" if e.column in hidden else f", for example '{example}'"
+                lines.append(f"{key}: {how_many} of {count} rows{told}")
     return found
 
 

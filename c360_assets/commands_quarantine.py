@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from c360_assets import local, output
 from c360_assets import quarantine as register
 from c360_assets.cli import DONE, USAGE, UsageError, say
+from c360_assets.erasure import forgotten_of
 from c360_assets.feeds import Feed, find_feed, load_feeds
 from c360_assets.quarantine import Choice
 from c360_assets.settings import Settings
@@ -61,7 +62,9 @@ def quarantine(options: argparse.Namespace, settings: Settings) -> int:
             return runs.sync(settings, instance, say=say)
         for entry in held:
             say(f"{entry.key} {entry.raw}: not tried again; let it pass with c360 quarantine release")
-        replayed = register.replay(warehouse, local.landing_bucket(settings), feeds, found, settings.spool)
+        bucket = local.landing_bucket(settings)
+        forgotten = forgotten_of(settings)(bucket)
+        replayed = register.replay(warehouse, bucket, feeds, found, settings.spool, forgotten)
         for entry, why in replayed.still_refused:
             say(f"still refused: {entry.key} record {entry.row}: {why}")
         say(f"{replayed.cleaning} rows go through cleaning again, {replayed.read} records could be read after all")

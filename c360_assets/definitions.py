@@ -13,10 +13,12 @@ from typing import Any
 import dagster as dg
 
 from c360_assets import alerts, automation, checks, landing, local, predictions, report, serve, staging, transform
+from c360_assets.entities import declared
 from c360_assets.erasure import forgotten_of
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import SENSOR_WAIT, Bucket
 from c360_assets.pending import pending_feeds
+from c360_assets.persons import hidden_columns
 from c360_assets.settings import Settings
 from c360_assets.snowflake.arrivals import fetching_of
 from c360_assets.store import Store
@@ -37,6 +39,7 @@ def build_defs(
     bucket = bucket or (lambda: local.landing_bucket(settings))
     manifest = manifest or transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
     lineage = transform.lineage_of(manifest, feeds)
+    hidden = hidden_columns(declared(settings.dbt_project), feeds)
     limits: Any = {"objects": settings.batch_objects, "size": settings.batch_bytes}
     policy: Any = {"retry_policy": automation.RETRIES, "pool": automation.POOL}
 
@@ -45,17 +48,12 @@ def build_defs(
     build = transform.transform_assets(
         settings.dbt_project, manifest, feeds, lineage, warehouse,
         prepare=lambda session: staging.prepare_tables(session, list(feeds.values())),
-        held_up=lambda session, names: checks.held_up(session, [feeds[name] for name in sorted(names)]),
+        held_up=lambda session, names: checks.held_up(session, [feeds[name] for name in sorted(names)], hidden),
+        hidden=hidden,
         **policy,
     )  # fmt: skip
-    landed = [
-        dg.AssetSpec(["landing", f.name], group_name="landing", kinds={"s3"}, description=f"Objects under {f.prefix}")
-        for f in feeds.values()
-    ]
-    registers = [
-        dg.AssetSpec(["staging", name], deps=[load.key for load in loads], kinds={warehouse.engine}, description=text)
-        for name, text in staging.REGISTERS.items()
-    ]
+    landed = landing.landing_specs(feeds.values())
+    registers = staging.register_specs([load.key for load in loads], warehouse.engine)
     jobs = {name: automation.feed_job(name, lineage.not_made_of([name])) for name in feeds}
     sync = automation.sync_job()
     watched: Any = {"interval": settings.sensor_interval, "pause": automation.pause} | limits
@@ -67,12 +65,11 @@ def build_defs(
         sensors.append(
             alerts.alert_sensor(told_by, [job.name for job in jobs.values()], automation.SYNC, bounds, warehouse)
         )
-    staged_checks = [checks.staging_checks(f, warehouse) for f in feeds.values()]
+    staged_checks = [checks.staging_checks(f, warehouse, hidden) for f in feeds.values()]
     every_check = [*build.check_keys, *(key for check in staged_checks for key in check.check_keys)]
     page = report.report_asset(
-        feeds, bucket, warehouse, settings.home,
-        after=[*build.keys, *(load.key for load in loads)], checks=every_check,
-    )  # fmt: skip
+        feeds, bucket, warehouse, settings.home, after=[*build.keys, *(load.key for load in loads)], checks=every_check
+    )
     told = predictions.prediction_assets(warehouse, lineage.feeds_of, tags=automation.BY_PREDICTION, **policy)
     there, store = lineage.feeds_of, partial(Store, settings.serving_url)
     served = serve.serving_assets(settings.dbt_project, there, warehouse, store, every_check, **policy)

@@ -91,7 +91,7 @@ def forget(settings: Settings, instance: dg.DagsterInstance, customer_id: str, r
 def _held(
     warehouse: Warehouse, customer_id: str, personal: tuple[str, ...], again: bool
 ) -> tuple[Mapping[str, int], Marks]:
-    """{table: rows that name them} and what they are recognized by; of one who was being forgotten it may be nothing."""
+    """{table: rows that name them}, and their marks; of one whose forgetting was broken off there may be neither."""
     try:
         with warehouse.reading() as session:
             held = persons.held(session, customer_id)

@@ -144,6 +144,14 @@ def known_etags(session: Session, feed: Feed) -> dict[str, str]:
     )
 
 
+def landing_specs(feeds: Iterable[Feed]) -> list[dg.AssetSpec]:
+    """What lies on S3 as assets that somebody else makes."""
+    return [
+        dg.AssetSpec(["landing", f.name], group_name="landing", kinds={"s3"}, description=f"Objects under {f.prefix}")
+        for f in feeds
+    ]
+
+
 def landing_sensor(
     feed: Feed,
     job: dg.UnresolvedAssetJobDefinition,

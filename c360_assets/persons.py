@@ -10,11 +10,17 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from c360_assets.entities import Declaration
+from c360_assets.feeds import Feed
 from c360_assets.warehouse import Session
 
 SCHEMAS = ("staging", "clean", "core", "vault", "gold", "serving", "checks")
 _TEXT = ("varchar", "text", "character varying", "string")
 Row = Mapping[str, Any]
+
+
+# Whole records, and what a test calls the value that it complains of.
+_RECORDS = ("raw", "payload", "_extra", "value_field")
 
 
 class NobodyFound(LookupError):
@@ -40,6 +46,17 @@ def held(session: Session, customer_id: str) -> dict[str, list[Row]]:
     if not found:
         raise NobodyFound(f"no table names a customer '{customer_id}'")
     return dict(sorted(found.items()))
+
+
+def hidden_columns(entities: Mapping[str, Declaration], feeds: Mapping[str, Feed]) -> set[str]:
+    """Columns that no message about a table shows: the personal ones under every name, and whole records."""
+    hidden = set(_RECORDS)
+    for entity in entities.values():
+        hidden |= set(entity.personal)
+        for feed in feeds.values():
+            if feed.entity == entity.name:
+                hidden |= {name for column in entity.personal for name in feed.map.get(column, ())}
+    return hidden
 
 
 def names(value: str, text: object) -> bool:

@@ -48,7 +48,7 @@ def rehearsal(settings: Settings, warehouse: Warehouse, endpoint: str) -> Iterat
                 shutil.copyfile(read, kept)
         snowflake = replace(settings.snowflake, database=copy.database) if copy.database else settings.snowflake
         # A pipe brings nothing into a copy, and what is read comes to the same.
-        yield replace(settings, home=home, s3_endpoint=endpoint, snowflake=snowflake, loading="read")
+        yield replace(settings, home=home, s3_endpoint=endpoint, snowflake=snowflake, loading="read", rehearsal=True)
 
 
 def effects(before: Warehouse, after: Warehouse, entities: Sequence[Declaration]) -> list[Effect]:

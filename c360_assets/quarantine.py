@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from c360_assets import staging
+from c360_assets.erasure import Forgotten
 from c360_assets.expectations import ACCEPTED
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket, Listed
@@ -193,7 +194,12 @@ class Replayed:
 
 
 def replay(
-    warehouse: Warehouse, bucket: Bucket, feeds: Mapping[str, Feed], chosen: Sequence[Entry], spool: Path
+    warehouse: Warehouse,
+    bucket: Bucket,
+    feeds: Mapping[str, Feed],
+    chosen: Sequence[Entry],
+    spool: Path,
+    forgotten: Forgotten | None = None,
 ) -> Replayed:
     """Tries the refusals again: rows by cleaning in the next run, records by reading their object anew."""
     in_cleaning = [e for e in chosen if e.stage == "cleaning"]
@@ -205,14 +211,21 @@ def replay(
             objects.setdefault((entry.feed, entry.key, entry.etag), []).append(entry)
     read, still = 0, []
     for (feed, key, etag), refused in objects.items():
-        got, why = _read_again(warehouse, bucket, feeds[feed], key, etag, {e.row for e in refused}, spool)
+        got, why = _read_again(warehouse, bucket, feeds[feed], key, etag, {e.row for e in refused}, spool, forgotten)
         read += got
         still += [(e, why[e.row]) for e in refused if e.row in why]
     return Replayed(len(in_cleaning), read, still)
 
 
 def _read_again(
-    warehouse: Warehouse, bucket: Bucket, feed: Feed, key: str, etag: str, rows: set[int], spool: Path
+    warehouse: Warehouse,
+    bucket: Bucket,
+    feed: Feed,
+    key: str,
+    etag: str,
+    rows: set[int],
+    spool: Path,
+    forgotten: Forgotten | None,
 ) -> tuple[int, dict[int, str]]:
     """Reads the object version again; returns how many records came, and {row: why} of those asked for that did not."""
     whole = 0 in rows
@@ -255,4 +268,6 @@ def _read_again(
                 if not whole:
                     _note(session, [(feed.name, key, etag, row) for row in came], "read", "", now, batch)
                 staging.write_registers(session, feed, [stands], batch, now)
+                if forgotten:
+                    staging.keep_out(feed, bucket, forgotten, batch, lambda text: None, session)
     return outcome.rows, {} if whole else {row: why[row] for row in rows if row in why}

@@ -59,6 +59,22 @@ def csv_spans(text: str, layout: Layout) -> tuple[list[str], list[tuple[int, int
     return reader.names, spans, refused
 
 
+def csv_fields(record: str, width: int, delimiter: str) -> tuple[list[str], str]:
+    """The fields of a sound record, and the line end that it has."""
+    fields, _ = _parse(record, 0, delimiter, width)
+    assert isinstance(fields, list)
+    return fields, record[len(_without_end(record)) :]
+
+
+def csv_record(fields: Sequence[str], delimiter: str) -> str:
+    """A record that is read as these fields."""
+    told = [
+        '"' + field.replace('"', '""') + '"' if any(sign in field for sign in (delimiter, '"', "\n", "\r")) else field
+        for field in fields
+    ]
+    return delimiter.join(told)
+
+
 def _extra_name(name: str) -> str:
     return shown(name).strip().lower()
 

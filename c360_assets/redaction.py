@@ -6,7 +6,6 @@ customer's own feeds goes; in any other a pseudonym takes the place of the id. K
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import re
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 
 from c360_assets.feeds import Feed
 from c360_assets.reading import Layout
-from c360_assets.reading_csv import csv_spans
+from c360_assets.reading_csv import csv_fields, csv_record, csv_spans
 from c360_assets.reading_json import as_text, compact, decoded, json_spans
 from c360_assets.reading_parquet import column_texts
 from c360_assets.reading_record import fold, text_blocks
@@ -120,20 +119,15 @@ def _csv(text: str, layout: Layout, naming: Naming, people: PseudonymOf) -> Reda
     places = [place for place, name in enumerate(names) if name in {fold(field) for field in naming.fields}]
 
     def record(number: int, raw: str) -> str | None:
-        line = raw.rstrip("\r\n")
         if number in refused:
-            return None if tokens_of(line, people) else raw
-        values = next(csv.reader(io.StringIO(line, newline=""), delimiter=layout.delimiter))
+            return None if tokens_of(raw, people) else raw
+        values, end = csv_fields(raw, len(names), layout.delimiter)
         found = {place: name for place in places if (name := naming.pseudonym(values[place], people))}
         if not found:
             return raw
         if naming.drops:
             return None
-        told = io.StringIO()
-        csv.writer(told, delimiter=layout.delimiter, lineterminator=raw[len(line) :]).writerow(
-            [found.get(place, value) for place, value in enumerate(values)]
-        )
-        return told.getvalue()
+        return csv_record([found.get(place, value) for place, value in enumerate(values)], layout.delimiter) + end
 
     return _spliced(text, spans, record, lambda left: len(csv_spans(left, layout)[1]), between=False)
 

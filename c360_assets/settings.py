@@ -120,6 +120,7 @@ class Settings:
     api_cors: tuple[str, ...] = ()
     s3_endpoint: str = ""
     dbt_project: Path = PROJECT / "dbt"
+    rehearsal: bool = False
     snowflake: Snowflake = field(default_factory=Snowflake)
 
     @property

@@ -64,6 +64,15 @@ REGISTERS = {
     "quarantine_decisions": "One row per decision of a person about a refused record.",
 }
 
+
+def register_specs(loads: Sequence[dg.AssetKey], engine: str) -> list[dg.AssetSpec]:
+    """The registers as assets that every load writes."""
+    return [
+        dg.AssetSpec(["staging", name], deps=loads, kinds={engine}, description=text)
+        for name, text in REGISTERS.items()
+    ]
+
+
 _BATCH = "%Y%m%dT%H%M%S.%f"
 
 
@@ -173,8 +182,8 @@ def load_new(
                 del waiting[listed.key]
             total.awaited += len(arrived.awaited)
             outcomes = [o for o in outcomes if o.status != MOVED]
-            keep_out = partial(_keep_out, feed, bucket, forgotten, batch, now, say) if forgotten else None
-            if outcomes and _write(feed, outcomes, spooled, loading or open_to_load(), arrived, batch, now, keep_out):
+            guard = partial(keep_out, feed, bucket, forgotten, batch, say) if forgotten else None
+            if outcomes and _write(feed, outcomes, spooled, loading or open_to_load(), arrived, batch, now, guard):
                 loaded = _summary(outcomes, spooled)
                 total.add(loaded)
                 say(f"{feed.name}: {loaded.objects} objects, {loaded.rows} rows, {loaded.refused} refused")
@@ -202,7 +211,7 @@ def _write(
     arrived: Arrived,
     batch: str,
     now: datetime,
-    keep_out: Callable[[Session], None] | None = None,
+    guard: Callable[[Session], None] | None = None,
 ) -> bool:
     """All of the batch in one transaction; False, and nothing written, if another process loaded in the meantime."""
     files = spooled.close()
@@ -215,18 +224,19 @@ def _write(
             session.load(f"staging.{feed.name}", spooled.names, source)
         arrived.take(session, batch, now, {o.listed.key for o in outcomes})
         write_registers(session, feed, outcomes, batch, now)
-        if keep_out is not None:
-            keep_out(session)
+        if guard is not None:
+            guard(session)
         arrived.forget(session)
     return True
 
 
-def _keep_out(
-    feed: Feed, bucket: Bucket, forgotten: Forgotten, batch: str, now: datetime, say: Callable[[str], None],
-    session: Session,
-) -> None:  # fmt: skip
+def keep_out(
+    feed: Feed, bucket: Bucket, forgotten: Forgotten, batch: str, say: Callable[[str], None], session: Session
+) -> None:
     """Who is forgotten goes out of what the batch brought, and out of its objects, before anybody sees it."""
-    found = erase(session, bucket, feed, forgotten.pseudonym_of, Scope.of_batch(batch), batch, now)
+    # Under a batch of its own: rows find the object that they came with by its key, etag and batch.
+    later, now = next_batch(session)
+    found = erase(session, bucket, feed, forgotten.pseudonym_of, Scope.of_batch(batch), later, now)
     if found:
         say(
             f"{feed.name}: {found.dropped + found.refused} records of persons who are forgotten were taken out, "

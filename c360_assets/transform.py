@@ -28,6 +28,7 @@ from c360_assets.feeds import Feed
 from c360_assets.pending import Lineage
 from c360_assets.processes import sign_run
 from c360_assets.settings import ProjectError
+from c360_assets.store import MASK
 from c360_assets.warehouse import Session, Warehouse, may_pass
 
 FAILING_ROWS = 20
@@ -142,13 +143,14 @@ def transform_assets(
     *,
     prepare: Callable[[Session], None],
     held_up: Callable[[Session, Collection[str]], list[str]],
+    hidden: Collection[str] = (),
     retry_policy: dg.RetryPolicy,
     pool: str,
 ) -> dg.AssetsDefinition:
     """All models and tests as one subsettable `dbt build`. `prepare` makes the tables that the models read.
 
     `held_up` says what of the named feeds must not be built: a model takes all that is staged of every feed behind it,
-    also where this run has loaded another one, or none.
+    also where this run has loaded another one, or none. Of `hidden` columns no failing row shows a value.
     """
     dbt = InstalledDbt(
         project_dir=str(project),
@@ -204,7 +206,7 @@ def transform_assets(
             except Exception as error:  # noqa: BLE001 - what was built before it is reported first, then it is raised
                 failure = error
         with warehouse.reading() as session:
-            yield from (_described(event, session, read) for event in events)
+            yield from (_described(event, session, read, hidden) for event in events)
         with warehouse.writing("noting what is built") as session:
             if failure is not None:
                 pending.forget_built(session, lineage.feeds_behind(selected))
@@ -231,7 +233,7 @@ def _run_folder(manifest: Path, run_id: str) -> Path:
     return folder
 
 
-def _described(event: Any, session: Session, manifest: Mapping[str, Any]) -> Any:
+def _described(event: Any, session: Session, manifest: Mapping[str, Any], hidden: Collection[str]) -> Any:
     """The event with what only the warehouse knows: row counts of tables, failing rows of tests."""
     if isinstance(event, dg.Output | dg.AssetMaterialization | dg.MaterializeResult):
         unique_id = _text(event.metadata, "unique_id")
@@ -253,7 +255,7 @@ def _described(event: Any, session: Session, manifest: Mapping[str, Any]) -> Any
         node = manifest["nodes"].get(_text(event.metadata, "unique_id"))
         if node is not None and node.get("relation_name"):
             names, rows = session.result(f"select * from {node['schema']}.{node['alias']} limit {FAILING_ROWS}")
-            metadata = {**(event.metadata or {}), "failing rows": _table(names, list(rows))}
+            metadata = {**(event.metadata or {}), "failing rows": _table(names, list(rows), hidden)}
             return event._replace(metadata=metadata)
     return event
 
@@ -281,11 +283,13 @@ def _sources(session: Session, view: str) -> Any:
     return dg.MetadataValue.table(records, dg.TableSchema(columns))
 
 
-def _table(names: list[str], rows: list[tuple[Any, ...]]) -> Any:
+def _table(names: list[str], rows: list[tuple[Any, ...]], hidden: Collection[str]) -> Any:
     if not rows:
         return dg.MetadataValue.text("none: the rows were not kept")
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    lines += ["| " + " | ".join("" if v is None else str(v).replace("|", "\\|") for v in row) + " |" for row in rows]
+    masked = [name.lower() in hidden for name in names]
+    told = [[MASK if m and v is not None else v for m, v in zip(masked, row, strict=True)] for row in rows]
+    lines += ["| " + " | ".join("" if v is None else str(v).replace("|", "\\|") for v in row) + " |" for row in told]
     return dg.MetadataValue.md("\n".join(lines))
 
 

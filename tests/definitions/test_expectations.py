@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,8 @@ import dagster as dg
 import pytest
 
 from c360_assets import checks, expectations, pending, quarantine, staging
+from c360_assets.entities import declared
+from c360_assets.persons import hidden_columns
 from tests.parts import Platform
 
 HEADER = "customer_id,city,email,signup_date,updated_at\n"
@@ -151,3 +154,27 @@ def test_a_file_much_smaller_than_those_before_it_blocks(expecting: Platform, in
     run = Run(expecting, instance)
     assert not run.is_made
     assert run.failing == {"volume": ["stream_data/customers/cut.csv: 4 rows, where 20 to 81 were to be expected"]}
+
+
+def test_of_a_personal_column_and_of_unknown_ones_no_value_is_told(
+    expecting: Platform, instance: dg.DagsterInstance
+) -> None:
+    """What a check says stays in Dagster's storage, long after the person is forgotten."""
+    hidden = hidden_columns(declared(expecting.project), expecting.feeds)
+    assert {"email", "phone", "street", "first_name", "last_name", "raw", "payload"} <= hidden and "city" not in hidden
+    text = rows_of(1, phone="7").decode().splitlines()
+    expecting.put("a.csv", "\n".join([f"{text[0]},nickname", f"{text[1]},Zoe the Unmistakable", ""]).encode())
+    expecting.load()
+    told, open_told = _told(expecting, hidden), _told(expecting, ())
+    assert "'7'" in open_told and "'7'" not in told and "1 of 1 rows" in told
+    assert "nickname" in told and "Unmistakable" not in told + open_told
+
+
+def _told(platform: Platform, columns: Collection[str]) -> str:
+    """Everything that the checks of the feed say."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            [dg.AssetSpec(FEED), checks.staging_checks(platform.feeds["customers"], platform.warehouse, columns)],
+            instance=instance, raise_on_error=False, selection=dg.AssetSelection.all_asset_checks(),
+        )  # fmt: skip
+        return " ".join(str(dict(e.metadata)) for e in result.get_asset_check_evaluations())
