@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 from c360_assets import local, output
 from c360_assets import quarantine as register
@@ -63,7 +64,7 @@ def quarantine(options: argparse.Namespace, settings: Settings) -> int:
         for entry in held:
             say(f"{entry.key} {entry.raw}: not tried again; let it pass with c360 quarantine release")
         bucket = local.landing_bucket(settings)
-        forgotten = forgotten_of(settings)(bucket)
+        forgotten = partial(forgotten_of(settings), bucket)
         replayed = register.replay(warehouse, bucket, feeds, found, settings.spool, forgotten)
         for entry, why in replayed.still_refused:
             say(f"still refused: {entry.key} record {entry.row}: {why}")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -25,11 +26,11 @@ from c360_assets.landing import Bucket
 from c360_assets.reading import Unreadable, format_of
 from c360_assets.redaction import Naming, PseudonymOf, Redacted, Unredactable, numbers_left, tokens_of
 from c360_assets.settings import Settings
-from c360_assets.spool import layout_of
+from c360_assets.spool import MODIFIED, layout_of
 from c360_assets.warehouse import Session
 
 LEDGER_KEY = "c360/forgotten.json"
-_ABSENT = ("404", "NoSuchKey", "NotFound")
+_ABSENT, _ANOTHER = ("404", "NoSuchKey", "NotFound"), ("412", "PreconditionFailed")
 _STEP = 500
 
 
@@ -40,8 +41,8 @@ class ErasureError(RuntimeError):
 class Forgotten:
     """Who is forgotten: {keyed hash of the id: pseudonym}, and how to tell whether an id is one of them."""
 
-    def __init__(self, key: bytes, entries: Sequence[Mapping[str, str]]) -> None:
-        self._key = key
+    def __init__(self, key: bytes, entries: Sequence[Mapping[str, str]], etag: str = "") -> None:
+        self._key, self._etag = key, etag
         self.entries = list(entries)
         self._pseudonyms = {entry["hmac"]: entry["pseudonym"] for entry in entries}
         self.pseudonym_of: PseudonymOf = lru_cache(maxsize=1 << 20)(self._pseudonym_of)
@@ -57,11 +58,12 @@ class Forgotten:
             ErasureError: if the ledger was written with another key: nobody in it would be recognized.
         """
         try:
-            told = json.loads(bucket.client.get_object(Bucket=bucket.name, Key=LEDGER_KEY)["Body"].read())
+            answer = bucket.client.get_object(Bucket=bucket.name, Key=LEDGER_KEY)
+            told, etag = json.loads(answer["Body"].read()), answer["ETag"]
         except ClientError as error:
             if error.response["Error"]["Code"] not in (*_ABSENT, "NoSuchBucket"):
                 raise
-            told = {"proof": "", "forgotten": []}
+            told, etag = {"proof": "", "forgotten": []}, ""
         if not stated and not key_file.exists() and not told["forgotten"]:
             return cls(b"", [])
         key = (stated or (key_file.read_text().strip() if key_file.exists() else "")).encode()
@@ -71,7 +73,7 @@ class Forgotten:
                 f"than {'C360_ERASURE_KEY' if stated else key_file} has, and would come back; set C360_ERASURE_KEY to "
                 "theirs"
             )
-        return cls(key, told["forgotten"])
+        return cls(key, told["forgotten"], etag)
 
     def add(self, bucket: Bucket, key_file: Path, customer_id: str, reason: str) -> Forgotten:
         """With this person in it, on S3 already; one who is in it stays as they are."""
@@ -84,8 +86,14 @@ class Forgotten:
         }  # fmt: skip
         entries = [*self.entries, entry]
         body = json.dumps({"proof": _hash(key, LEDGER_KEY), "forgotten": entries}, indent=1)
-        bucket.client.put_object(Bucket=bucket.name, Key=LEDGER_KEY, Body=body.encode())
-        return Forgotten(key, entries)
+        unchanged: Any = {"IfMatch": self._etag} if self._etag else {"IfNoneMatch": "*"}
+        try:
+            answer = bucket.client.put_object(Bucket=bucket.name, Key=LEDGER_KEY, Body=body.encode(), **unchanged)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _ANOTHER:
+                raise
+            raise ErasureError("somebody else is being forgotten at the same time: say it again") from error
+        return Forgotten(key, entries, answer["ETag"])
 
     def _pseudonym_of(self, customer_id: str) -> str | None:
         return self._pseudonyms.get(_hash(self._key, customer_id)) if self._pseudonyms else None
@@ -125,7 +133,9 @@ class Scope:
     @classmethod
     def of_text(cls, text: str) -> Callable[[str], Scope]:
         """Rows in which the column has the text somewhere: near enough to look closely."""
-        return lambda column: cls(f"position(? in {column}) > 0", (text,))
+        # As it stands, and as JSON may spell it.
+        forms = tuple(dict.fromkeys([text, json.dumps(text)[1:-1]]))
+        return lambda column: cls(f"({' or '.join([f'position(? in {column}) > 0'] * len(forms))})", forms)
 
 
 @dataclass
@@ -147,14 +157,18 @@ def exactly(customer_id: str, pseudonym: str) -> PseudonymOf:
 
 def erase(
     session: Session, bucket: Bucket, feed: Feed, people: PseudonymOf, scope: Callable[[str], Scope], batch: str,
-    now: datetime,
+    now: datetime, *, rehearses: bool = False,
 ) -> Found:  # fmt: skip
     """Takes the people out of the feed's objects on S3 and out of its staged rows. Within an open transaction.
 
     An object is put before the transaction ends. If that fails, S3 has a version that the ledger does not know, which
     the next load takes for an overwritten one; the people are not in it.
 
-    `scope`: {column: rows to look at}; `batch`, `now`: under which the ledger has the rewritten objects.
+    `scope`: {column: rows to look at}; `batch`, `now`: under which the ledger has the rewritten objects. With
+    `rehearses` nothing is written.
+
+    Raises:
+        ErasureError: if an object cannot be written without the people; nothing of the feed is, then.
     """
     naming = Naming.of(feed)
     found = Found()
@@ -163,11 +177,24 @@ def erase(
     rows = _staged(session, naming, people, scope)
     refused = _refused(session, feed, people, scope)
     objects = sorted({(key, etag) for key, etag, *_ in rows} | {(key, etag) for key, etag, _ in refused})
+    # All of them first: what cannot be written without the people is told before anything is.
+    versions = [
+        version for key, etag in objects if (version := _read(bucket, feed, naming, key, etag, people)) is not None
+    ]
+    if rehearses:
+        return found
+    for key, etag, number in refused:
+        session.execute(
+            "delete from staging.refused_rows where feed = ? and _key = ? and _etag = ? and _row = ?",
+            [feed.name, key, etag, number],
+        )
+        found.refused += 1
     written: set[tuple[str, str]] = set()
-    for key, etag in objects:
-        made = _rewritten(bucket, feed, naming, key, etag, people)
-        if made is not None:
-            _note(session, bucket, feed, key, etag, made, batch, now)
+    for version in versions:
+        after = version.put(bucket)
+        if after is not None:
+            key, etag, made = version.key, version.etag, version.made
+            _note(session, feed, version, after, batch, now)
             written.add((key, etag))
             found.objects.append(key)
             found.dropped += len(made.dropped)
@@ -185,13 +212,6 @@ def erase(
                 f"update staging.{feed.name} set {column} = ? where {of} and {column} = ?", [told, key, number, text]
             )
             found.changed += (key, etag) not in written
-    for key, etag, number in refused:
-        if (key, etag) not in written:
-            session.execute(
-                "delete from staging.refused_rows where feed = ? and _key = ? and _etag = ? and _row = ?",
-                [feed.name, key, etag, number],
-            )
-        found.refused += 1
     return found
 
 
@@ -234,12 +254,34 @@ def _refused(
     return [(key, etag, int(row)) for key, etag, row, raw in rows if raw and tokens_of(raw, people)]
 
 
-def _rewritten(bucket: Bucket, feed: Feed, naming: Naming, key: str, etag: str, people: PseudonymOf) -> Redacted | None:
-    """The object without the people, as it was put; None if S3 has no such version of it, or nobody was in it."""
+@dataclass(frozen=True)
+class _Version:
+    """An object as S3 has it, and what it is without the people."""
+
+    key: str
+    etag: str
+    made: Redacted
+    metadata: Mapping[str, str]
+
+    def put(self, bucket: Bucket) -> str | None:
+        """Its new etag; None if somebody has put another version of it meanwhile, which is for the next load."""
+        try:
+            answer = bucket.client.put_object(
+                Bucket=bucket.name, Key=self.key, Body=self.made.data, Metadata=self.metadata, IfMatch=f'"{self.etag}"'
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _ANOTHER:
+                return None
+            raise
+        return str(answer["ETag"]).strip('"')
+
+
+def _read(bucket: Bucket, feed: Feed, naming: Naming, key: str, etag: str, people: PseudonymOf) -> _Version | None:
+    """None if S3 has no such version of it, or none of the people is in it."""
     try:
         told = bucket.client.get_object(Bucket=bucket.name, Key=key, IfMatch=f'"{etag}"')
     except ClientError as error:
-        if error.response["Error"]["Code"] in (*_ABSENT, "412", "PreconditionFailed"):
+        if error.response["Error"]["Code"] in (*_ABSENT, *_ANOTHER):
             return None
         raise
     form = format_of(key) or feed.formats[0]
@@ -249,18 +291,14 @@ def _rewritten(bucket: Bucket, feed: Feed, naming: Naming, key: str, etag: str, 
         raise ErasureError(f"s3://{bucket.name}/{key}: {error}") from error
     if not made.dropped and not made.changed:
         return None
-    stated = told.get("Metadata", {})
-    stated.setdefault("mtime", told["LastModified"].astimezone(UTC).isoformat())
-    bucket.client.put_object(Bucket=bucket.name, Key=key, Body=made.data, Metadata=stated)
-    return made
+    # A home that is made of S3 alone is to find the instants that this one has.
+    since = told["LastModified"].astimezone(UTC).isoformat()
+    return _Version(key, etag, made, {"mtime": since, MODIFIED: since} | told.get("Metadata", {}))
 
 
-def _note(
-    session: Session, bucket: Bucket, feed: Feed, key: str, etag: str, made: Redacted, batch: str, now: datetime
-) -> None:
+def _note(session: Session, feed: Feed, version: _Version, after: str, batch: str, now: datetime) -> None:
     """The rewritten object in the ledger, and staged rows under the numbers and the etag that they have in it."""
-    head = bucket.client.head_object(Bucket=bucket.name, Key=key)
-    after, size = str(head["ETag"]).strip('"'), int(head["ContentLength"])
+    key, etag, made = version.key, version.etag, version.made
     of = [key, etag]
     tables = {
         f"staging.{feed.name}": "_key = ? and _etag = ?",
@@ -278,10 +316,17 @@ def _note(
                 f"update {table} set _row = _row - ? where {where} and _row between ? and ?", [less, *of, low, high]
             )
         session.execute(f"update {table} set _etag = ? where {where}", [after, *of])
+    known = session.rows(
+        "select etag from staging.object_ledger where feed = ? and key = ? and status <> 'gone' "
+        "order by batch desc limit 1",
+        [feed.name, key],
+    )
     session.execute(
         "update staging.object_ledger set etag = ?, size = ? where feed = ? and key = ? and etag = ?",
-        [after, size, feed.name, *of],
+        [after, len(made.data), feed.name, *of],
     )
+    if known != [(etag,)]:
+        return  # a version of before that has come back, and waits: the next load takes it
     session.execute(
         "insert into staging.object_ledger "
         "(feed, key, etag, size, last_modified, event_time, status, batch, loaded_at) "

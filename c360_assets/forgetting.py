@@ -18,7 +18,7 @@ from typing import Any
 import dagster as dg
 
 from c360_assets import erasure_proof as proof
-from c360_assets import local, persons, runs, staging
+from c360_assets import local, pending, persons, runs, staging
 from c360_assets.cli import DONE
 from c360_assets.entities import declared
 from c360_assets.erasure import ErasureError, Found, Scope, erase, exactly, forgotten_of
@@ -41,19 +41,31 @@ def forget(settings: Settings, instance: dg.DagsterInstance, customer_id: str, r
         NobodyFound: if nothing names the customer, and nobody of that id was to be forgotten before.
         ErasureError: if an object cannot be written without the person, or what is made of staging cannot be made anew.
     """
+    if not customer_id.strip():
+        raise ErasureError("the id is empty: it would stand for everybody who has none")
+    if persons.names(customer_id, reason):
+        raise ErasureError("the reason names the person, and outlives them: say it without")
     warehouse = open_warehouse(settings, announce=say)
     bucket = local.landing_bucket(settings)
     feeds = load_feeds([settings.dbt_project / "models" / "staging"])
     entity = declared(settings.dbt_project).get(PERSON)
     if entity is None or len(entity.key) != 1:
         raise ErasureError(f"the project {settings.dbt_project} has no entity {PERSON} with a key of one column")
-    forgotten = forgotten_of(settings)(bucket)
-    again = forgotten.pseudonym_of(customer_id) is not None
-    held, marks = _held(warehouse, customer_id, entity.personal, again)
-    say(f"found in {len(held)} tables" if held else "no table names this customer any more")
-    forgotten = forgotten.add(bucket, settings.erasure_key_file, customer_id, reason)
+    again = forgotten_of(settings)(bucket).pseudonym_of(customer_id)
+    notes = settings.home / "forgotten" / f"{again}.begun"
+    held, marks = _held(warehouse, customer_id, entity.personal, notes if again else None)
+    say(f"found in {len(held)} tables")
+    # What cannot be written without them is told before anything is done.
+    _erased(warehouse, bucket, feeds, customer_id, "", rehearses=True)
+    with warehouse.writing("forgetting"):
+        forgotten = forgotten_of(settings)(bucket).add(bucket, settings.erasure_key_file, customer_id, reason)
     pseudonym = forgotten.pseudonym_of(customer_id)
     assert pseudonym is not None
+    # By what to know them, until nothing of them is left: what it is told from goes first.
+    notes = notes.with_name(f"{pseudonym}.begun")
+    notes.parent.mkdir(exist_ok=True)
+    notes.touch(mode=0o600)
+    notes.write_text(json.dumps({"held": dict(held), "values": marks.values}))
     found = _erased(warehouse, bucket, feeds, customer_id, pseudonym)
     objects = sorted({key for each in found.values() for key in each.objects})
     say(f"{len(objects)} objects written anew; everything is made anew of what is left")
@@ -63,7 +75,10 @@ def forget(settings: Settings, instance: dg.DagsterInstance, customer_id: str, r
     kept = [text for text in (warehouse.purge(),) if text]
     Store(settings.serving_url).purge()
     _scrub(settings, marks, pseudonym)
-    left = _left(settings, warehouse, bucket, feeds, marks)
+    left = _left(settings, warehouse, bucket, feeds, marks, notes)
+    if code != DONE:
+        left["run"] = 1
+        say("not everything was made anew: c360 sync --rebuild says why; then forget again")
     certificate = {
         "pseudonym": pseudonym,
         "reason": reason,
@@ -78,42 +93,53 @@ def forget(settings: Settings, instance: dg.DagsterInstance, customer_id: str, r
         "searched": ["every text column of every table", "every object of every feed", "every file of the home"],
         "left": left,
         "kept_by_others": kept,
-        "clean": not left and code == DONE,
+        "clean": not left,
     }  # fmt: skip
-    if code != DONE and not left:
-        certificate["left"] = {"run": "not everything was made anew: c360 sync --rebuild says why; then forget again"}
-    folder = settings.home / "forgotten"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{pseudonym}.json").write_text(json.dumps(certificate, indent=1) + "\n")
+    notes.with_suffix(".json").write_text(json.dumps(certificate, indent=1) + "\n")
+    if not left:
+        notes.unlink()
     return certificate
 
 
 def _held(
-    warehouse: Warehouse, customer_id: str, personal: tuple[str, ...], again: bool
+    warehouse: Warehouse, customer_id: str, personal: tuple[str, ...], notes: Path | None
 ) -> tuple[Mapping[str, int], Marks]:
-    """{table: rows that name them}, and their marks; of one whose forgetting was broken off there may be neither."""
+    """{table: rows that name them}, and their marks; `notes`: of a forgetting that has begun before."""
+    told = json.loads(notes.read_text()) if notes is not None and notes.exists() else {"held": {}, "values": []}
     try:
         with warehouse.reading() as session:
-            held = persons.held(session, customer_id)
-            return {table: len(rows) for table, rows in held.items()}, proof.marks_of(session, customer_id, personal)
+            held = {table: len(rows) for table, rows in persons.held(session, customer_id).items()}
+            marks = proof.marks_of(session, customer_id, personal)
     except (persons.NobodyFound, NoWarehouse):
-        if again:
-            return {}, Marks(customer_id)
-        raise
+        if notes is None:
+            raise
+        held, marks = {}, Marks(customer_id)
+    values = tuple(dict.fromkeys([*told["values"], *marks.values]))
+    return told["held"] or held, Marks(customer_id, values)
 
 
 def _erased(
-    warehouse: Warehouse, bucket: Bucket, feeds: Mapping[str, Feed], customer_id: str, pseudonym: str
+    warehouse: Warehouse,
+    bucket: Bucket,
+    feeds: Mapping[str, Feed],
+    customer_id: str,
+    pseudonym: str,
+    *,
+    rehearses: bool = False,
 ) -> dict[str, Found]:
     """Out of S3 and staging, a transaction for each feed."""
     found = {}
-    people, scope = exactly(customer_id, pseudonym), Scope.of_text(customer_id)
+    people, scope = exactly(customer_id, pseudonym or "nobody"), Scope.of_text(customer_id)
     with warehouse.writing("forgetting") as session:
         staging.prepare_tables(session, list(feeds.values()))
+        if not rehearses:
+            # From here on clean is of rows that staging has no more: whichever run comes next makes it anew.
+            pending.prepare_marks(session)
+            pending.note_rebuild(session)
         for feed in feeds.values():
             with session.transaction():
                 batch, now = staging.next_batch(session)
-                found[feed.name] = erase(session, bucket, feed, people, scope, batch, now)
+                found[feed.name] = erase(session, bucket, feed, people, scope, batch, now, rehearses=rehearses)
     return found
 
 
@@ -161,10 +187,14 @@ def _scrub_database(path: Path, marks: Marks, pseudonym: str) -> None:
 
 
 def _left(
-    settings: Settings, warehouse: Warehouse, bucket: Bucket, feeds: Mapping[str, Feed], marks: Marks
+    settings: Settings, warehouse: Warehouse, bucket: Bucket, feeds: Mapping[str, Feed], marks: Marks, notes: Path
 ) -> dict[str, int]:
     """{where something of the person still is: how often}"""
     with warehouse.reading() as session:
         left = proof.in_tables(session, marks)
     left |= {f"s3://{bucket.name}/{key}": n for key, n in proof.in_objects(bucket, feeds, marks).items()}
-    return left | {f"file {name}": n for name, n in proof.in_files(settings.home, marks).items()}
+    left |= {
+        f"serving store, {table}": n
+        for table, n in Store(settings.serving_url).found(marks.texts, marks.in_text).items()
+    }
+    return left | {f"file {name}": n for name, n in proof.in_files(settings.home, marks, [notes]).items()}

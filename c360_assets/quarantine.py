@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -199,7 +199,7 @@ def replay(
     feeds: Mapping[str, Feed],
     chosen: Sequence[Entry],
     spool: Path,
-    forgotten: Forgotten | None = None,
+    forgotten: Callable[[], Forgotten] | None = None,
 ) -> Replayed:
     """Tries the refusals again: rows by cleaning in the next run, records by reading their object anew."""
     in_cleaning = [e for e in chosen if e.stage == "cleaning"]
@@ -225,7 +225,7 @@ def _read_again(
     etag: str,
     rows: set[int],
     spool: Path,
-    forgotten: Forgotten | None,
+    forgotten: Callable[[], Forgotten] | None,
 ) -> tuple[int, dict[int, str]]:
     """Reads the object version again; returns how many records came, and {row: why} of those asked for that did not."""
     whole = 0 in rows

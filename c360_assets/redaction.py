@@ -26,9 +26,10 @@ from c360_assets.reading_record import fold, text_blocks
 PERSON, ID = "customer", "customer_id"
 # {id: the pseudonym that stands for it}, as far as the person is to be forgotten
 PseudonymOf = Callable[[str], str | None]
+_FIELD, _JSON_ID = re.compile(r"[^,;|{}\[\]\n\t\"]+"), re.compile(rf'"{ID}"\s*:\s*"?([^",}}\s]+)')
 _WORD, _PART = re.compile(r"[A-Za-z0-9_-]+"), re.compile(r"[^\s,;|\"':{}\[\]]+")
 _BOM = b"\xef\xbb\xbf"
-_ROWS = (("before",), ("after",), ("payload", "before"), ("payload", "after"))
+_ROWS: tuple[tuple[str, ...], ...] = (("after",), ("payload", "after"), ("before",), ("payload", "before"))
 
 
 class Unredactable(RuntimeError):
@@ -64,14 +65,22 @@ class Naming:
         return people(re.sub(pattern, "", text) if pattern else text) or (people(text) if pattern else None)
 
     def document(self, value: Any, people: PseudonymOf) -> tuple[Any, bool]:
-        """A decoded record with pseudonyms, and whether it named anybody."""
-        starts: Sequence[tuple[str, ...]] = _ROWS if self.feed.payload and self.feed.kind == "events" else ((),)
-        found = False
-        for start in starts:
+        """A decoded record with pseudonyms, and whether it is of any of the people.
+
+        Of several fields the first that has something counts, as in clean. An event is of whom its row after names, or
+        the one before where there is none after.
+        """
+        is_event = self.feed.payload and self.feed.kind == "events"
+        told: list[bool] = []
+        for start in _ROWS if is_event else ((),):
             for name in self.fields:
-                value, named = _renamed(value, [*start, *name.split(".")], lambda text: self.pseudonym(text, people))
-                found = found or named
-        return value, found
+                path = [*start, *name.split(".")]
+                given = [text for text in _given(value, path) if text.strip()]
+                if given:
+                    value, named = _renamed(value, path, lambda text: self.pseudonym(text, people))
+                    told.append(named)
+                    break
+        return value, told[0] if is_event and told else any(told)
 
     def payload(self, text: str, people: PseudonymOf) -> str | None:
         """A record that is kept whole, with pseudonyms; None where it names nobody."""
@@ -110,8 +119,11 @@ def redacted(data: bytes, form: str, layout: Layout, naming: Naming, people: Pse
 
 
 def tokens_of(text: str, people: PseudonymOf) -> bool:
-    """Does a text of which no field can be told name any of the people?"""
-    return any(people(token) for token in {*_WORD.findall(text), *_PART.findall(text)})
+    """Does a text of which no field can be told name any of the people? A word of digits alone may be any number, and
+    names somebody only behind the name of the field, as JSON has it."""
+    words = {*_WORD.findall(text), *_PART.findall(text), *(part.strip() for part in _FIELD.findall(text))}
+    named = (as_json.group(1) for as_json in _JSON_ID.finditer(text))
+    return any(people(word) for word in words if not word.isdigit()) or any(people(word) for word in named)
 
 
 def _csv(text: str, layout: Layout, naming: Naming, people: PseudonymOf) -> Redacted:
@@ -120,7 +132,9 @@ def _csv(text: str, layout: Layout, naming: Naming, people: PseudonymOf) -> Reda
 
     def record(number: int, raw: str) -> str | None:
         if number in refused:
-            return None if tokens_of(raw, people) else raw
+            parts = raw.split(layout.delimiter)
+            ids = [parts[place].strip().strip('"') for place in places if place < len(parts)]
+            return None if tokens_of(raw, people) or any(naming.pseudonym(i, people) for i in ids) else raw
         values, end = csv_fields(raw, len(names), layout.delimiter)
         found = {place: name for place in places if (name := naming.pseudonym(values[place], people))}
         if not found:
@@ -232,6 +246,20 @@ def _renamed(value: Any, path: Sequence[str], rename: Callable[[str | None], str
         found = found or named
         pairs.append((name, inner))
     return tuple(pairs), found
+
+
+def _given(value: Any, path: Sequence[str]) -> Iterator[str]:
+    """The texts at the path of names, through arrays."""
+    if isinstance(value, list):
+        for inner in value:
+            yield from _given(inner, path)
+    elif isinstance(value, tuple):
+        for name, inner in value:
+            if fold(name) == fold(path[0]):
+                if len(path) > 1:
+                    yield from _given(inner, path[1:])
+                elif (text := as_text(inner)) is not None:
+                    yield text
 
 
 def numbers_left(count: int, dropped: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,9 @@ _ARROW = {TEXT: pa.string(), INTEGER: pa.int64(), TIMESTAMP: pa.timestamp("us")}
 FETCH_AT_ONCE = 10
 SMALL = 8 * 1024 * 1024
 HELD_ROWS = 200_000
+
+# Of an object that was written anew without a person: since when S3 had the one before.
+MODIFIED = "c360-modified"
 
 # Outcomes that are no status of an object loaded: not there any more; another version by now (left to the next plan).
 GONE, MOVED = "gone", "moved"
@@ -91,6 +94,7 @@ class _Fetched:
     status: str
     body: Any = None
     file_time: datetime | None = None
+    modified: datetime | None = None
 
 
 def _fetch(bucket: Bucket, listed: Listed) -> _Fetched:
@@ -106,7 +110,9 @@ def _fetch(bucket: Bucket, listed: Listed) -> _Fetched:
     if answer["ETag"].strip('"') != listed.etag:
         return _Fetched(MOVED)
     body = io.BytesIO(answer["Body"].read()) if listed.size <= SMALL else answer["Body"]
-    return _Fetched("loaded", body, _file_time(answer.get("Metadata", {}).get("mtime"), listed.last_modified))
+    stated = answer.get("Metadata", {})
+    modified = _file_time(stated.get(MODIFIED), listed.last_modified)
+    return _Fetched("loaded", body, _file_time(stated.get("mtime"), listed.last_modified), modified)
 
 
 def stated_file_time(bucket: Bucket, listed: Listed) -> datetime | None:
@@ -134,6 +140,7 @@ def _file_time(stated: str | None, last_modified: datetime) -> datetime:
 def _read_object(feed: Feed, listed: Listed, fetched: _Fetched, spooled: Spool) -> Outcome:
     if fetched.status != "loaded":
         return Outcome(listed, fetched.status)
+    listed = replace(listed, last_modified=fetched.modified or listed.last_modified)
     if listed.size == 0:
         return Outcome(
             listed,

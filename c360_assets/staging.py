@@ -150,14 +150,14 @@ def load_new(
     size: int,
     batches: int | None = None,
     fetching: Fetching | None = None,
-    forgotten: Forgotten | None = None,
+    forgotten: Callable[[], Forgotten] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
     """Loads what is new of the feed, batch by batch, each in a transaction of its own; at most `batches` of them.
 
     What lands, or changes under our hands, after the one listing is left to the next run: an object that is rewritten
     all the time does not hold this one. With `fetching` the warehouse brings what it can, and we read the rest. Who is
-    `forgotten` does not come back.
+    `forgotten`, when a batch is written, does not come back.
     """
     total = Loaded()
     waiting = {o.key: o for o in bucket.listed(feed)}
@@ -231,12 +231,21 @@ def _write(
 
 
 def keep_out(
-    feed: Feed, bucket: Bucket, forgotten: Forgotten, batch: str, say: Callable[[str], None], session: Session
+    feed: Feed,
+    bucket: Bucket,
+    forgotten: Callable[[], Forgotten],
+    batch: str,
+    say: Callable[[str], None],
+    session: Session,
 ) -> None:
     """Who is forgotten goes out of what the batch brought, and out of its objects, before anybody sees it."""
+    # Asked within the transaction: whoever begins to be forgotten after it is looked for in what it has written.
+    told = forgotten()
+    if not told:
+        return
     # Under a batch of its own: rows find the object that they came with by its key, etag and batch.
     later, now = next_batch(session)
-    found = erase(session, bucket, feed, forgotten.pseudonym_of, Scope.of_batch(batch), later, now)
+    found = erase(session, bucket, feed, told.pseudonym_of, Scope.of_batch(batch), later, now)
     if found:
         say(
             f"{feed.name}: {found.dropped + found.refused} records of persons who are forgotten were taken out, "
@@ -356,7 +365,7 @@ def staging_asset(
             loaded = load_new(
                 feed, there, warehouse, spool,
                 objects=objects, size=size, batches=config.max_batches or None, fetching=fetching,
-                forgotten=forgotten(there) if forgotten else None, say=context.log.info,
+                forgotten=partial(forgotten, there) if forgotten else None, say=context.log.info,
             )  # fmt: skip
         except Exception as error:
             passes = landing.may_pass(error) or may_pass(error)

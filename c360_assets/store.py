@@ -8,7 +8,7 @@ see, and `masked`, which stands for it to all others.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -121,6 +121,20 @@ class Store:
         with self._connection() as connection:
             return list(connection.execute(sa.text(sql), dict(values or {})))
 
+    def found(self, texts: Collection[str], is_it: Callable[[str], bool]) -> dict[str, int]:
+        """{table: rows with a value that has one of the texts somewhere and in which `is_it`}, of every table."""
+        with self._connection() as connection:
+            names = sa.inspect(connection).get_table_names()
+            columns = {name: [c["name"] for c in sa.inspect(connection).get_columns(name)] for name in names}
+        values = {f"text_{n}": f"%{literal(text)}%" for n, text in enumerate(texts)}
+        found = {}
+        for name in names if values else ():
+            near = [f"cast({column} as text) like :{value} escape '!'" for column in columns[name] for value in values]
+            rows = self.rows(f"select * from {name} where {' or '.join(near)}", values)
+            if count := sum(any(is_it(str(value)) for value in row) for row in rows):
+                found[name] = count
+        return found
+
     def purge(self) -> None:
         """Leaves nothing of what was deleted, in the tables or in the log."""
         if self.url.get_backend_name() == "sqlite" and not Path(str(self.url.database)).exists():
@@ -229,6 +243,11 @@ def text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat(timespec="microseconds")
     return str(plain(value))
+
+
+def literal(text: str) -> str:
+    """For `like`, nothing in it a wildcard."""
+    return "".join(f"!{letter}" if letter in "!%_" else letter for letter in text)
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -102,7 +102,10 @@ class SnowflakeWarehouse:
             yield session
 
     def purge(self) -> str:
-        return "Snowflake keeps deleted rows for the days of Time Travel, and seven more in Fail-safe"
+        return (
+            "Snowflake keeps deleted rows for the days of Time Travel, and seven more in Fail-safe; its query history "
+            "has the statements of this erasure for a year"
+        )
 
     @contextmanager
     def copied(self, folder: Path) -> Iterator[Warehouse]:

@@ -11,6 +11,8 @@ from serving.dashboard.parts import nothing, table, whole
 
 FATES = ("accepted", "duplicates", "quarantined")
 COLOURS = ("#4e79a7", "#bab0ac", "#e15759")
+# Days in the chart, the last ones; the table beneath it has them all.
+SHOWN = 90
 WORST_FIRST = {"failed": 0, "warns": 1, "never run": 2, "passed": 3}
 
 
@@ -50,15 +52,17 @@ def _feeds(days: pd.DataFrame) -> None:
         return
     chosen = st.multiselect("Feeds", sorted(days["feed"].unique()), placeholder="All feeds")
     days = days[days["feed"].isin(chosen)] if chosen else days
-    drawn = numbers(days, *FATES).melt(["feed", "loaded_on"], list(FATES), "fate", "records")
+    lately = sorted(days["loaded_on"].unique())[-SHOWN:]
+    summed = numbers(days[days["loaded_on"].isin(lately)], *FATES).groupby("loaded_on")[list(FATES)].sum()
+    drawn = summed.reset_index().melt(["loaded_on"], list(FATES), "fate", "records")
     bars = (
         alt.Chart(drawn)
         .mark_bar(size=min(40, 600 // drawn["loaded_on"].nunique()))
         .encode(
             x=alt.X("loaded_on:O", title="Loaded on", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
-            y=alt.Y("sum(records):Q", title="Records"),
+            y=alt.Y("records:Q", title="Records"),
             color=alt.Color("fate:N", title=None, scale=alt.Scale(domain=list(FATES), range=list(COLOURS))),
-            tooltip=["loaded_on:O", "fate:N", alt.Tooltip("sum(records):Q", title="Records", format=",")],
+            tooltip=["loaded_on:O", "fate:N", alt.Tooltip("records:Q", title="Records", format=",")],
         )
     )
     st.altair_chart(bars, width="stretch")

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from c360_assets.store import literal
 from serving.dashboard.data import MOST, Data
 from serving.dashboard.parts import nothing, table, whole
 
@@ -38,7 +39,7 @@ def page(data: Data) -> None:
         # The row as text has the word, or its value has not: what is left is looked at column by column.
         condition, values = (
             condition + " and lower(doc) like :word escape '!'",
-            values | {"word": f"%{_literal(word)}%"},
+            values | {"word": f"%{literal(word)}%"},
         )
     rows = data.frame("stock", f"{condition} order by is_below_reorder_point, store_id, product_id", values, MOST)
     if word and not rows.empty:
@@ -56,8 +57,3 @@ def page(data: Data) -> None:
         labels={"units_short": "To reorder", "units_sold_lately": "Sold in 28 days", "days_left": "Days left"},
         height=560,
     )  # fmt: skip
-
-
-def _literal(word: str) -> str:
-    """For `like`, nothing in it a wildcard."""
-    return "".join(f"!{letter}" if letter in "!%_" else letter for letter in word)

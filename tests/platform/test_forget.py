@@ -89,7 +89,9 @@ def files(mine: bool, pseudonym: str = PERSON) -> list[tuple[str, str, bytes]]:
     ]  # fmt: skip
 
 
-def loaded(platform: Platform, told: list[tuple[str, str, bytes]], forgotten: Forgotten | None = None) -> Platform:
+def loaded(
+    platform: Platform, told: list[tuple[str, str, bytes]], forgotten: Callable[[], Forgotten] | None = None
+) -> Platform:
     for feed, name, body in told:
         platform.put(name, body, feed, mtime="2026-01-05T00:00:00+00:00")
     for feed in dict.fromkeys(feed for feed, *_ in told):
@@ -196,7 +198,7 @@ def test_who_is_forgotten_does_not_come_back_with_a_file_that_is_landed_again(pl
     assert PERSON.encode() not in entry and key_file.stat().st_mode & 0o077 == 0
     pseudonym = forgotten.pseudonym_of(PERSON)
     assert pseudonym and forgotten.pseudonym_of("CUST-77") is None
-    loaded(platform, files(mine=True), Forgotten.read(platform.bucket, key_file))
+    loaded(platform, files(mine=True), lambda: Forgotten.read(platform.bucket, key_file))
     platform.build()  # the accounting of what is left adds up
     held = "".join(map(str, told_of(platform).values()))
     assert MAIL not in held and not re.search(rf"{PERSON}\b", held) and held.count(pseudonym) == 2
@@ -231,6 +233,36 @@ def test_an_object_that_cannot_do_without_them_is_named_and_nothing_is_half_done
     assert platform.load("customers").objects == 0
 
 
+def test_a_version_that_came_in_between_is_left_to_the_next_load(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, told = "customer_20260101000000.csv", csv_of(row("CUST-8", "Wien", 9))
+    platform.put(name, csv_of(*MINE))
+    platform.load("customers")
+    kept = erasure._Version.put
+
+    def put(version: Any, bucket: Bucket) -> str | None:
+        platform.put(name, told)
+        return kept(version, bucket)
+
+    monkeypatch.setattr(erasure._Version, "put", put)
+    erased(platform, "forgotten-1")
+    assert platform.load("customers").objects == 1
+    assert [r["customer_id"] for r in platform.table("staging.customers")] == ["CUST-8"]
+
+
+def test_a_version_that_came_back_and_waits_is_loaded_after_it(platform: Platform) -> None:
+    name, first = "customer_20260101000000.csv", csv_of(MINE[0], row("CUST-8", "Wien", 9))
+    for body in (first, csv_of(row("CUST-8", "Graz", 9))):
+        platform.put(name, body)
+        platform.load("customers")
+    platform.put(name, first)
+    erased(platform, "forgotten-1")
+    assert platform.load("customers").objects == 1
+    standing = platform.table("staging.customers", "_superseded_at is null")
+    assert [r["city"] for r in standing] == ["Wien"]
+
+
 @pytest.mark.parametrize(
     "shop",
     [
@@ -259,16 +291,23 @@ def test_by_command_nothing_is_left_and_everything_made_again_from_s3_holds_noth
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
     if shop:
-        orders = "order_id,customer_id,order_date,order_amount,order_status,payment_method\n"
-        (out / "orders").mkdir()
-        (out / "orders" / "orders_20260102000000.csv").write_text(
-            orders + f"O1,{PERSON},2026-01-02,12.50,paid,card\nO2,CUST-8,2026-01-02,2.50,paid,card\n"
-        )
-        tickets = "ticket_id,customer_id,issue_category,created_at,status,resolution_time_hours\n"
-        (out / "support_tickets").mkdir()
-        (out / "support_tickets" / "support_tickets_20260102000000.csv").write_text(
-            tickets + f"T1,{PERSON},delivery,2026-01-02,open,\n"
-        )
+        more = {
+            "customers_dms/dms.csv": "op,dms_timestamp,customer_id,city,email\n"
+            f"U,2026-01-02T00:00:00Z,{PERSON},Lyon,{MAIL}\nU,2026-01-02T00:00:00Z,CUST-77,Metz,n@example.org\n",
+            "orders/orders_20260102000000.csv": "order_id,customer_id,order_date,order_amount,order_status,payment_method\n"
+            f"O1,{PERSON},2026-01-02,12.50,paid,card\nO2,CUST-8,2026-01-02,2.50,paid,card\n",
+            "transactions/transactions_20260102000000.json": "\n".join(
+                json.dumps({"transaction_id": f"X{n}", "customer_id": c, "order_date": "2026-01-02", "product_id": "P1", "quantity": 1, "unit_price": 2.5, "total_amount": 2.5})
+                for n, c in enumerate((PERSON, "CUST-8"))
+            ),
+            "online_retail/retail.csv": "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+            f"536365,85123A,LAMP,6,2026-01-02 08:26:00,2.55,{PERSON}.0,Italy\n536366,85123A,LAMP,6,2026-01-02 08:26:00,2.55,CUST-8.0,Italy\n",
+            "support_tickets/support_tickets_20260102000000.csv": "ticket_id,customer_id,issue_category,created_at,status,resolution_time_hours\n"
+            f"T1,{PERSON},delivery,2026-01-02,open,\n",
+        }  # fmt: skip
+        for name, text in more.items():
+            (out / name).parent.mkdir(exist_ok=True)
+            (out / name).write_text(text)
     for folder in sorted(out.iterdir()):
         run("land", str(folder), "--feed", folder.name)
     run("sync")
@@ -303,7 +342,7 @@ def test_by_command_nothing_is_left_and_everything_made_again_from_s3_holds_noth
     assert len(traces()) > 20
     certificate = json.loads(run("forget", PERSON, "--reason", "ticket 12", "--yes"))
     assert certificate["clean"] and certificate["left"] == {}
-    assert certificate["found_in_tables"]["core.customer_log"] == 4 and certificate["objects_written_anew"] >= 5
+    assert certificate["found_in_tables"]["core.customer_log"] == 4 + shop and certificate["objects_written_anew"] >= 5
     assert PERSON not in json.dumps(certificate)
 
     assert traces() == []
@@ -311,7 +350,9 @@ def test_by_command_nothing_is_left_and_everything_made_again_from_s3_holds_noth
     history = "select customer_id, city, valid_from from core.customer_history order by 1, 3"
     assert run("query", history, "--format", "csv").strip() == others.strip() != before.strip()
     assert run("query", "select * from gold.daily_sales_summary order by all", "--format", "csv") == sales
-    assert run("forget", "CUST-404", "--reason", "x", "--yes", code=1) == ""
+    assert not list(home.glob("forgotten/*.begun"))
+    for wrong, reason in (("CUST-404", "x"), (" ", "x"), ("CUST-8", "CUST-8 asked for it")):
+        assert run("forget", wrong, "--reason", reason, "--yes", code=1) == ""
     if not shop:
         return
     # The file comes once more, and the warehouse is made of nothing but S3.

@@ -204,6 +204,37 @@ def test_a_receipt_names_a_pseudonym_and_is_else_as_it_was() -> None:
     assert b'"total":1.10' in made.data and naming.payload(text, people) == made.data.decode()
 
 
+def test_an_event_is_of_whom_its_first_field_with_something_names() -> None:
+    """As in clean: a customer 5 whose row has the id 7 is not customer 7."""
+    of = feed("events", columns=("payload",), map={"customer_id": ("customer_id", "id")})
+    naming = Naming.of(of)
+    assert naming is not None
+    other = json.dumps(ENVELOPE | {"before": None, "after": {"id": "C1", "customer_id": "C5"}})
+    moved = json.dumps(ENVELOPE | {"before": {"id": "C1"}, "after": {"id": "C5"}})
+    gone = json.dumps(ENVELOPE | {"op": "d", "before": {"id": "C1", "customer_id": ""}, "after": None})
+    made = redacted("\n".join([other, moved, gone]).encode(), "json", layout_of(of), naming, people)
+    assert made.dropped == [3]
+
+
+@pytest.mark.parametrize(
+    ("customer", "line", "goes"),
+    [
+        ("12", "C8,2026-01-02T10:12:05Z,12.50,12,12", False),  # any number may be a 12
+        ("12", '12,"a"b,c', True),  # but where the id stands
+        ("C12", "C8,C12,c,d,e", True),
+        ("urn:cust:7", "urn:cust:7,b,c,d,e", True),
+        ("O'Neil-3", "O'Neil-3,b", True),
+        ("C1", "C12,xC1,C1x,d,e", False),
+    ],
+)
+def test_of_a_refused_record_who_it_names(customer: str, line: str, goes: bool) -> None:
+    naming = Naming.of(OTHER)
+    assert naming is not None
+    data = f"customer_id,city,note\n{line}\nC8,a,b\n".encode()
+    made = redacted(data, "csv", layout_of(OTHER), naming, lambda text: STANDS if text == customer else None)
+    assert made.dropped == ([1] if goes else [])
+
+
 def test_feeds_that_name_nobody_are_left_alone() -> None:
     assert Naming.of(feed(entity="product", columns=("product_id", "price"))) is None
 
