@@ -165,10 +165,10 @@ def erase(
     the next load takes for an overwritten one; the people are not in it.
 
     `scope`: {column: rows to look at}; `batch`, `now`: under which the ledger has the rewritten objects. With
-    `rehearses` nothing is written.
+    `rehearses` nothing is written, and it is told whether all could be.
 
     Raises:
-        ErasureError: if an object cannot be written without the people; nothing of the feed is, then.
+        ErasureError: if an object cannot be written without the people.
     """
     naming = Naming.of(feed)
     found = Found()
@@ -177,11 +177,10 @@ def erase(
     rows = _staged(session, naming, people, scope)
     refused = _refused(session, feed, people, scope)
     objects = sorted({(key, etag) for key, etag, *_ in rows} | {(key, etag) for key, etag, _ in refused})
-    # All of them first: what cannot be written without the people is told before anything is.
-    versions = [
-        version for key, etag in objects if (version := _read(bucket, feed, naming, key, etag, people)) is not None
-    ]
+    # One at a time: a person may be in thousands of them.
+    versions = (_read(bucket, feed, naming, key, etag, people) for key, etag in objects)
     if rehearses:
+        found.objects = [version.key for version in versions if version is not None]
         return found
     for key, etag, number in refused:
         session.execute(
@@ -191,8 +190,8 @@ def erase(
         found.refused += 1
     written: set[tuple[str, str]] = set()
     for version in versions:
-        after = version.put(bucket)
-        if after is not None:
+        after = version.put(bucket) if version is not None else None
+        if version is not None and after is not None:
             key, etag, made = version.key, version.etag, version.made
             _note(session, feed, version, after, batch, now)
             written.add((key, etag))
