@@ -59,9 +59,11 @@ def page(data: Data) -> None:
 
 def _chosen(data: Data) -> str | None:
     """The id that is asked for: in the address of the page, or found."""
+    # Kept by its key: a field whose first value changes would be another field, and stand twice for a moment.
     asked = st.query_params.get("customer", "")
+    st.session_state.setdefault("customer", asked)
     what = "Id, or the beginning of one" + ("; e-mail; last name" if data.personal else "")
-    word = st.text_input("Customer", asked, placeholder=what).strip()
+    word = st.text_input("Customer", key="customer", placeholder=what).strip()
     if word != asked:
         st.query_params["customer"] = word
     found = _found(data, word)
