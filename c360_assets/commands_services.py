@@ -56,6 +56,8 @@ def dashboard(options: argparse.Namespace, settings: Settings) -> int:
             f"--host {options.host}: the dashboards ask nobody who they are; listen on 127.0.0.1, or put a proxy that "
             "does in front of them and say --behind-proxy"
         )
+    # Who is asked to end by a signal takes the server along.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     say(f"Dashboards: http://{options.host}:{options.port}   Ctrl-C stops them")
     shown = ["--personal"] if options.personal else []
     served = subprocess.Popen(
