@@ -212,6 +212,9 @@ class DuckDBWarehouse:
                 for place, database in ((self.path, name), (fresh, "anew")):
                     connection.execute(f"""attach '{str(place).replace("'", "''")}' as {database}""")
                 connection.execute(f"copy from database {name} to anew")
+                # All of it in the files: a log that is left belongs to a file that is not there any more.
+                for database in (name, "anew"):
+                    connection.execute(f"checkpoint {database}")
             finally:
                 connection.close()
             fresh.replace(self.path)

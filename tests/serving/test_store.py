@@ -154,3 +154,24 @@ def test_a_store_that_cannot_be_reached_is_named_without_its_password() -> None:
     with pytest.raises(StoreRefused, match=r"c360:\*\*\*@127.0.0.1:1/none.*C360_SERVING_URL") as told:
         store.served()
     assert "hidden" not in str(told.value)
+
+
+def test_what_was_deleted_is_found_nowhere(gold: Gold) -> None:
+    """By a look at the rows, and at SQLite's bytes, its log included."""
+    gold.put("vw_customer_360", customer(1), customer(11), customer(2))
+    gold.serve()
+
+    def found(text: str) -> dict[str, int]:
+        return gold.store.found([text], lambda value: text in value and f"{text}1" not in value)
+
+    assert found("C001") == {"customers": 1} and found("c1@example.org") == {"customers": 1}
+    assert found("C%1") == found("C_01") == {}
+    reader = Store(gold.settings.serving_url)
+    with reader._connection():  # while anybody is there, SQLite's log stays
+        gold.execute("delete from gold.vw_customer_360 where customer_id = 'C001'")
+        gold.serve()
+        gold.store.purge()
+    assert found("C001") == found("c1@example.org") == {}
+    left = b"".join(path.read_bytes() for path in gold.settings.home.glob("serving.sqlite*"))
+    assert b"c1@example.org" not in left
+    assert cities(gold) == {"C002": "Ulm", "C011": "Ulm"}
