@@ -94,7 +94,7 @@ browser: install ## Chromium for the browser tests (Debian)
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-all.lock
 
 lock: ## the locks anew: names, versions and hashes, no addresses
-	uv pip compile pyproject.toml --extra test --extra dashboard --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile pyproject.toml --extra test --extra dashboard --extra streams --extra broker --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements.lock -o requirements-all.lock
 
 clean: ## .venv and the home of the demo

@@ -99,6 +99,28 @@ def _snowflake_arguments(snowflake: argparse.ArgumentParser) -> None:
     cost.add_argument("--format", choices=("table", "csv", "json"), default="table")
 
 
+def _stream_arguments(stream: argparse.ArgumentParser) -> None:
+    sources = stream.add_subparsers(dest="source", metavar="SOURCE", required=True)
+    text = "A topic of Kafka, or of a broker that speaks its protocol."
+    kafka = sources.add_parser("kafka", help=text, description=text)
+    kafka.add_argument("--topic", default="clickstream_events", help="(%(default)s)")
+    kafka.add_argument("--group", default="clickstream_consumer_group", help="of consumers that share it (%(default)s)")
+    kafka.add_argument("--bootstrap", metavar="HOST:PORT", help="where the broker is (KAFKA_BOOTSTRAP)")
+    kafka.add_argument("--skip-lost", action="store_true", help="go on where the broker has deleted unread events")
+    kafka.add_argument("--events", choices=("json", "avro"), default="json", help="what they are written in (json)")
+    kafka.add_argument("--schema-registry", metavar="URL", help="of Confluent's kind, for avro")
+    for source in (kafka,):
+        source.add_argument("--feed", default="clickstream", help="that they land as (%(default)s)")
+        source.add_argument(
+            "--batch-seconds", type=float, default=1.0, metavar="SECONDS", help="an object at least every (1)"
+        )
+        source.add_argument(
+            "--batch-bytes", type=int, default=8 * 1024 * 1024, metavar="BYTES", help="or of that size (8 MiB)"
+        )
+        source.add_argument("--batch-events", type=int, default=50_000, metavar="COUNT", help="or of so many (50000)")
+        source.add_argument("--idle", type=float, metavar="SECONDS", help="end when nothing came for so long")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="c360", description="Customer files on S3 become current, history and numbers.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -111,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     land = add("land", "land", "Put files on S3, under their feed; prints key, etag and new, same or overwritten.")
     land.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder whose files are meant")
     land.add_argument("--feed", required=True, help="the feed that the files belong to")
+
+    _stream_arguments(add("stream", "stream", "Land what a broker brings, each event once, until it is stopped."))
 
     sync = add("sync", "sync", "One Dagster run of all that is new, in bounded batches, up to the last layer.")
     sync.add_argument(

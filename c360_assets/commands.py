@@ -30,6 +30,7 @@ from c360_assets.commands_services import dashboard as dashboard
 from c360_assets.commands_services import prepare as prepare
 from c360_assets.commands_services import up as up
 from c360_assets.commands_snowflake import snowflake as snowflake
+from c360_assets.commands_streams import stream as stream
 from c360_assets.declared import DeclarationError
 from c360_assets.erasure import ErasureError
 from c360_assets.feeds import Feed, find_feed, load_feeds
@@ -38,6 +39,7 @@ from c360_assets.quarantine import QuarantineError
 from c360_assets.settings import ProjectError, Settings, SettingsError
 from c360_assets.snowflake.objects import BootstrapError
 from c360_assets.store import StoreRefused
+from c360_assets.streams import StreamError
 from c360_assets.warehouse import (
     DuckDBWarehouse,
     NotAQuery,
@@ -54,6 +56,7 @@ WRONG = (
 )  # fmt: skip
 FAILED = (
     StoreRefused,
+    StreamError,
     ErasureError,
     LandingError,
     ProjectError,

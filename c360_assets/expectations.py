@@ -126,8 +126,10 @@ def check_imputation(
         DeclarationError: for a rule that is not known, or a column that the feed does not have.
     """
     rules = mapping_of(declared, f"{where}: impute")
-    if rules and (payload or kind in ("partial", "lines")):
-        said = {"partial": "a null is 'not given' there", "lines": "say constants"}.get(kind, "a document says it all")
+    if rules and (payload or kind in ("partial", "lines", "clicks")):
+        said = {"partial": "a null is 'not given' there"}.get(
+            kind, "a document says it all" if payload else "say constants"
+        )
         raise DeclarationError(f"{where}: impute: not in a feed of this kind: {said}")
     for column, rule in rules.items():
         here = f"{where}: impute: {column}"

@@ -20,8 +20,9 @@ from c360_assets.declared import DeclarationError, Fields, list_of, mapping_of, 
 from c360_assets.expectations import Expectation, check_imputation, take_expectations
 
 FORMATS = ("csv", "json", "parquet")
-# A row states a whole record; a change of one; one of all that there are; what is known of one; a line of a receipt.
-KINDS = ("upsert", "events", "snapshot", "partial", "lines")
+# A row states a whole record; a change of one; one of all that there are; what is known of one; a line of a receipt;
+# what somebody did.
+KINDS = ("upsert", "events", "snapshot", "partial", "lines", "clicks")
 OVERWRITES = ("replace", "append")
 SOURCE = "staging"
 
@@ -32,6 +33,17 @@ LINE = (
     "refund_transaction_id", "refund_amount", "refund_method", "refund_time",
     "cancelled_transaction_id", "cancelled_product_id",
 )  # fmt: skip
+# What a feed of kind `clicks` may state of an event.
+CLICK = (
+    "event_id", "event_type", "customer_id", "session_id", "product_id", "amount", "page_url", "device_type",
+)  # fmt: skip
+_MAPPED = {"lines": LINE, "clicks": CLICK}
+_NEEDED = {
+    "lines": ("store_id", "transaction_id", "product_id", "unit_price", "quantity"),
+    "clicks": ("event_type",),
+}
+# Units in which the instant of an event may be counted since 1970, where it is no date and time.
+UNITS = ("seconds", "milliseconds", "microseconds")
 
 
 @dataclass(frozen=True)
@@ -194,6 +206,8 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
         file_time=time.take("file_time", bool, False),
         zone=_zone(f"{where}: event_time: zone", time.take("zone", str, "UTC")),
     )
+    if time.choice("unit", UNITS, None) and kind != "clicks":
+        raise DeclarationError(f"{where}: event_time: unit: is for feeds of kind clicks; here give dates and times")
     time.end()
     position = Fields(f"{where}: position", field.take("position", dict, {}))
     operation = Fields(f"{where}: operation", field.take("operation", dict, {}))
@@ -211,11 +225,13 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
     mapping, strip = field.take("map", dict, {}), {}
     payload = columns == ("payload",)
     joined = _joined(where, field, kind, payload)
+    if kind in _MAPPED:
+        strip = _take_mapped(where, field, mapping, kind)
     if kind == "lines":
-        strip = _take_lines(where, field, mapping, payload)
+        _take_lines(where, field, payload)
     if kind == "snapshot":
         _take_snapshot(where, field, event_time, {**named, "operation": codes})
-    elif payload and entity and kind != "lines":
+    elif payload and entity and kind not in _MAPPED:
         _check_envelope(where, kind, event_time, formats, {**named, "operation": codes})
     expect = take_expectations(where, field.take("expect", list, []), columns, payload)
     check_imputation(where, field.take("impute", dict, {}), columns, required, kind, payload)
@@ -262,38 +278,40 @@ def _joined(where: str, field: Fields, kind: str, payload: bool) -> dict[str, tu
     inner = Fields(f"{where}: join", field.take("join", dict, {}))
     found = {target: inner.texts(target) for target in list(inner.left)}
     for target, parts in found.items():
-        if payload or kind == "lines":
+        if payload or kind in _MAPPED:
             raise DeclarationError(f"{where}: join: {target}: not in a feed of this kind; map its fields")
         if len(parts) < 2:
             raise DeclarationError(f"{where}: join: {target}: give two columns or more, or map the one")
     return found
 
 
-def _take_lines(where: str, field: Fields, mapping: Mapping[str, Any], payload: bool) -> dict[str, str]:
-    """What only lines of receipts have. The dbt macros read it; here it is checked, and told what is to be stripped."""
-    nested = field.take("lines", str, None)
+def _take_mapped(where: str, field: Fields, mapping: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """What a feed states in words of its own, in ours. The dbt macros read it; here it is checked."""
     constants = field.take("constants", dict, {})
     strip = field.take("strip", dict, {})
-    for name in ("returns", "adjustments"):
-        pattern_of(f"{where}: {name}", field.take(name, str, None), groups=0)
     for name, pattern in strip.items():
         pattern_of(f"{where}: strip: {name}", str(pattern), groups=0)
     for what, names in {"map": mapping, "constants": constants, "strip": strip}.items():
-        unknown = sorted(set(names) - set(LINE))
+        unknown = sorted(set(names) - set(_MAPPED[kind]))
         if unknown:
-            raise DeclarationError(f"{where}: {what}: '{unknown[0]}' is not known; it may be: {', '.join(LINE)}")
-    missing = [
-        n
-        for n in ("store_id", "transaction_id", "product_id", "unit_price", "quantity")
-        if n not in mapping and n not in constants
-    ]
+            raise DeclarationError(
+                f"{where}: {what}: '{unknown[0]}' is not known; it may be: {', '.join(_MAPPED[kind])}"
+            )
+    missing = [n for n in _NEEDED[kind] if n not in mapping and n not in constants]
     if missing:
-        raise DeclarationError(f"{where}: map: {missing[0]}: is missing; a line cannot do without it")
+        raise DeclarationError(f"{where}: map: {missing[0]}: is missing; a feed of kind {kind} cannot do without it")
+    return {name: str(pattern) for name, pattern in strip.items()}
+
+
+def _take_lines(where: str, field: Fields, payload: bool) -> None:
+    """What only lines of receipts have."""
+    nested = field.take("lines", str, None)
+    for name in ("returns", "adjustments"):
+        pattern_of(f"{where}: {name}", field.take(name, str, None), groups=0)
     if payload and nested is None:
         raise DeclarationError(f"{where}: lines: is missing; name the array in which the lines of a receipt stand")
     if nested is not None and not payload:
         raise DeclarationError(f"{where}: lines: '{nested}' is for feeds whose one column is payload")
-    return {name: str(pattern) for name, pattern in strip.items()}
 
 
 def _take_snapshot(where: str, field: Fields, time: EventTime, stated: Mapping[str, Any]) -> None:

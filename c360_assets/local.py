@@ -116,9 +116,7 @@ def start_s3(home: Path) -> str:
     data = home / "s3"
     (data / "objects").mkdir(parents=True, exist_ok=True)
     (data / "state").mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "BIND_HOST": "127.0.0.1",  # without it ministack listens everywhere, and asks for no password
         "GATEWAY_PORT": str(port),
@@ -164,6 +162,13 @@ def end_s3(home: Path) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(alive, timeout=5)
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def stop(process: subprocess.Popen[bytes], patience: float = 5.0, ask: signal.Signals = signal.SIGTERM) -> None:

@@ -119,6 +119,8 @@ class Settings:
     api_rate: float = 1000.0
     api_cors: tuple[str, ...] = ()
     s3_endpoint: str = ""
+    kafka_bootstrap: str = ""
+    kafka_config: str = ""
     dbt_project: Path = PROJECT / "dbt"
     rehearsal: bool = False
     snowflake: Snowflake = field(default_factory=Snowflake)
@@ -190,6 +192,8 @@ class Settings:
             for name in ("C360_ALERT_FROM", "C360_ALERT_TO"):
                 if not getattr(self, _C360[name]):
                     raise SettingsError(f"C360_ALERT_SMTP is set, but {name} is not")
+        if self.kafka_config and not Path(self.kafka_config).expanduser().is_file():
+            raise SettingsError(f"KAFKA_CONFIG is '{self.kafka_config}', and there is no such file")
         for name, attribute in _C360.items():
             value = getattr(self, attribute)
             if isinstance(value, int | float) and not 0 < value < float("inf") and attribute != "trace":
@@ -230,6 +234,8 @@ _C360 = {
     "C360_API_CORS": "api_cors",
     "C360_DBT_PROJECT": "dbt_project",
     "AWS_ENDPOINT_URL": "s3_endpoint",
+    "KAFKA_BOOTSTRAP": "kafka_bootstrap",
+    "KAFKA_CONFIG": "kafka_config",
 }
 # Handed to dbt by transform.py, so they are there when dbt starts Python of ours.
 _FOR_DBT = {"C360_DBT_TARGET", "C360_DUCKDB_PATH", "C360_DUCKDB_MEMORY", "C360_RUN"}

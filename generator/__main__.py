@@ -10,8 +10,9 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
-from generator import customers, debezium, dms, shop, till
+from generator import clicks, customers, debezium, dms, shop, till
 from generator.changes import ChangeFaults, ChangeSpec
+from generator.clicks import CLICK_MIX, ClickFaults, ClickSpec
 from generator.customers import CustomerSpec
 from generator.debezium import CONNECTORS, DEBEZIUM_MIX, TIMES, DebeziumSpec
 from generator.dms import DMS_MIX, DmsFaults, DmsSpec
@@ -87,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         "The shop's feeds together: categories, products, orders, items, transactions, tickets and stock counts, CSV."
     )
     _add_shop(feeds.add_parser("shop", help="the shop's seven feeds, as CSV", description=about))
+    about = "What visitors do on the shop's pages, JSON lines by the hour: looking, buying, logging in, coming back."
+    _add_clicks(feeds.add_parser("clickstream", help="clicks on the shop's pages, as JSON lines", description=about))
     return parser
 
 
@@ -247,6 +250,30 @@ def _shop(options: argparse.Namespace) -> Iterable[GeneratedObject]:
             products=options.products,
             orders_per_file=options.orders_per_file,
             faults=_faults(options, ShopFaults(), SHOP_MIX),
+            **_run(options),
+        )
+    )
+
+
+def _add_clicks(parser: argparse.ArgumentParser) -> None:
+    default = ClickSpec()
+    _add_common(parser, default)
+    parser.add_argument("--customers", type=int, default=default.customers, help="how many there are (%(default)s)")
+    parser.add_argument("--products", type=int, default=default.products, help="how many there are (%(default)s)")
+    parser.add_argument(
+        "--events-per-file", type=int, default=default.events_per_file, metavar="COUNT", help="(%(default)s)"
+    )
+    _add_faults(parser, CLICK_MIX, "files or events")
+    parser.set_defaults(parser=parser, objects=_clicks)
+
+
+def _clicks(options: argparse.Namespace) -> Iterable[GeneratedObject]:
+    return clicks.generate(
+        ClickSpec(
+            customers=options.customers,
+            products=options.products,
+            events_per_file=options.events_per_file,
+            faults=_faults(options, ClickFaults(), CLICK_MIX),
             **_run(options),
         )
     )

@@ -28,6 +28,7 @@ from dbt.cli.main import dbtRunner
 from c360_assets import pending, staging, transform
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import Bucket
+from c360_assets.local import free_port as free_port
 from c360_assets.pending import Lineage
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.staging import Loaded
@@ -97,12 +98,6 @@ def _fakesnow() -> int:
     running = ExitStack()
     atexit.register(running.close)
     return running.enter_context(fakesnow_server())
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 class BuildFailed(AssertionError):
@@ -344,6 +339,7 @@ _SHOP = {
     "support_ticket": "support_tickets",
     "stock_count": "stock_counts",
 }
+_CLICKS = {"click": "clickstream"}
 _GOLD_OF_TILLS = ("gold.yml", "daily_sales_sources.sql", "daily_sales_summary.sql")
 
 
@@ -351,7 +347,7 @@ def _without_shop(project: Path) -> None:
     models, settings = project / "models", project / "dbt_project.yml"
     for folder in ("analyses", "models/vault", "tests/vault"):
         shutil.rmtree(project / folder)
-    for entity, feed in _SHOP.items():
+    for entity, feed in (_SHOP | _CLICKS).items():
         (models / "staging" / f"{feed}.yml").unlink()
         for path in (*models.glob(f"*/{entity}.*"), *models.glob(f"*/{entity}_*.sql")):
             path.unlink()
@@ -359,10 +355,11 @@ def _without_shop(project: Path) -> None:
     for path in (*stock, *(models / "gold").iterdir()):
         if path.name not in _GOLD_OF_TILLS:
             path.unlink()
-    listed = f", {', '.join(_SHOP)}]"
     text = settings.read_text()
-    assert listed in text, f"dbt_project.yml lists no {listed}"
-    settings.write_text(text.replace(listed, "]"))
+    for listed, left in ((f", {', '.join(_SHOP)}]", "]"), (f"[{', '.join(_CLICKS)}]", "[]")):
+        assert listed in text, f"dbt_project.yml lists no {listed}"
+        text = text.replace(listed, left)
+    settings.write_text(text)
 
 
 def digest(rows: Sequence[Row]) -> str:

@@ -88,9 +88,11 @@ group by _feed, _key, _etag, _loaded_batch
 having sum(accepted) <> 0
 {% endmacro %}
 
-{#- Rows staged per object version, over every feed that is declared. -#}
-{% macro received_per_object() %}
-  {%- for feed in declared_feeds() %}
+{#- Rows staged per object version, over every feed that is declared, or over those that no entity is made of. -#}
+{% macro received_per_object(taken_as_is=false) %}
+  {%- set feeds = [] -%}
+  {%- for feed in declared_feeds() if not (taken_as_is and feed.feed.get('entity')) %}{% do feeds.append(feed) %}{% endfor -%}
+  {%- for feed in feeds %}
   select '{{ feed.name }}' as _feed, _key, _etag, count(*) as count_received
   from {{ feed.relation }}
   group by _key, _etag

@@ -103,16 +103,16 @@
 {%- endmacro %}
 
 {#-
-  A JSON document, read once, of which `fields` are taken as text, and of the array `array` the `line_fields` of each
-  element. What is no such thing is null. A number comes as the shortest text that reads as the same double.
+  A JSON document, read once, of which `fields` are taken as text, and of the array `array`, if one is named, the
+  `line_fields` of each element. What is no such thing is null. A number comes as the shortest text that reads as the same double.
 -#}
-{% macro json_document(payload, fields, array, line_fields) %}
+{% macro json_document(payload, fields, array=none, line_fields=[]) %}
   {{- return(adapter.dispatch('json_document', 'c360')(payload, fields, array, line_fields)) -}}
 {% endmacro %}
 {% macro duckdb__json_document(payload, fields, array, line_fields) -%}
   {%- set line = {} -%}
   {%- for field in line_fields %}{% do line.update({field: 'VARCHAR'}) %}{% endfor -%}
-  {%- set document = {array: [line]} -%}
+  {%- set document = {array: [line]} if array else {} -%}
   {%- for field in fields %}{% do document.update({field: 'VARCHAR'}) %}{% endfor -%}
   from_json({{ payload }}, '{{ tojson(document) }}')
 {%- endmacro %}

@@ -67,6 +67,22 @@
   {%- endif -%}
 {%- endmacro %}
 
+{#- The field of the feed that a column is taken from, or none. -#}
+{% macro field_of(feed, column) %}{% do return((feed.feed.get('map') or {}).get(column)) %}{% endmacro %}
+
+{#- Text as received under our name: trimmed, stripped of what the feed declares, its constant where there is none. -#}
+{% macro mapped_text(feed, column, expression) -%}
+  {%- set constant = (feed.feed.get('constants') or {}).get(column) -%}
+  {%- set pattern = (feed.feed.get('strip') or {}).get(column) -%}
+  {%- set text = received_text(feed, expression) if expression else none -%}
+  {%- set text = "nullif(" ~ replaced(text, pattern, '') ~ ", '')" if text and pattern else text -%}
+  {%- if text and constant %}coalesce({{ text }}, '{{ constant }}')
+  {%- elif text %}{{ text }}
+  {%- elif constant %}'{{ constant }}'
+  {%- else %}cast(null as varchar)
+  {%- endif -%}
+{%- endmacro %}
+
 {#- The instant of each row: its object's, or its own. -#}
 {% macro timed_rows(feed) %}
   {%- set zone = (feed.feed.get('event_time') or {}).get('zone', 'UTC') %}

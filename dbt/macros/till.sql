@@ -59,22 +59,6 @@ final as (
 select * from final
 {% endmacro %}
 
-{#- The field of the feed that a column is taken from, or none. -#}
-{% macro field_of(feed, column) %}{% do return((feed.feed.get('map') or {}).get(column)) %}{% endmacro %}
-
-{#- Text as received under our name: trimmed, stripped of what the feed declares, its constant where there is none. -#}
-{% macro line_text(feed, column, expression) -%}
-  {%- set constant = (feed.feed.get('constants') or {}).get(column) -%}
-  {%- set pattern = (feed.feed.get('strip') or {}).get(column) -%}
-  {%- set text = received_text(feed, expression) if expression else none -%}
-  {%- set text = "nullif(" ~ replaced(text, pattern, '') ~ ", '')" if text and pattern else text -%}
-  {%- if text and constant %}coalesce({{ text }}, '{{ constant }}')
-  {%- elif text %}{{ text }}
-  {%- elif constant %}'{{ constant }}'
-  {%- else %}cast(null as varchar)
-  {%- endif -%}
-{%- endmacro %}
-
 {#- ------------------------------------------------------------------------------------------------ one record, one line -#}
 
 {#-
@@ -84,7 +68,7 @@ select * from final
 {% macro flat_lines(feed) %}
 {%- set of_transaction = [] -%}
 {%- for column in ['store_id', 'transaction_id'] -%}
-  {%- do of_transaction.append(line_text(feed, column, 's.' ~ field_of(feed, column) if field_of(feed, column))) -%}
+  {%- do of_transaction.append(mapped_text(feed, column, 's.' ~ field_of(feed, column) if field_of(feed, column))) -%}
 {%- endfor -%}
 {%- set transaction = of_transaction | join(', ') -%}
 {%- set time = feed.feed.event_time.get('column') %}
@@ -137,7 +121,7 @@ select * from final
     cast(null as varchar) as record,
     cast(null as varchar) as trouble,
     {%- for column in till_columns() %}
-    {{ line_text(feed, column, 's.' ~ field_of(feed, column) if field_of(feed, column)) }} as {{ stated_name(column) }},
+    {{ mapped_text(feed, column, 's.' ~ field_of(feed, column) if field_of(feed, column)) }} as {{ stated_name(column) }},
     {%- endfor %}
     {{ trimmed('s.' ~ time) if time else 'cast(null as varchar)' }} as stated_time,
     {{- as_received(feed) }}
@@ -185,10 +169,10 @@ select * from final
     {{ (lineage + ['record', 'raw', 'document']) | join(', ') }},
     {{ trimmed(json_field('document', time)) if time else 'cast(null as varchar)' }} as receipt_time,
     {%- for column in of_receipt %}
-    {{ line_text(feed, column, json_field('document', field_of(feed, column)) if field_of(feed, column)) }} as {{ column }},
+    {{ mapped_text(feed, column, json_field('document', field_of(feed, column)) if field_of(feed, column)) }} as {{ column }},
     {%- endfor %}
     {%- for column in of_refund + of_cancel %}
-    {{ line_text(feed, column, json_nested_field('document', 'raw', field_of(feed, column)) if field_of(feed, column)) }} as {{ column }},
+    {{ mapped_text(feed, column, json_nested_field('document', 'raw', field_of(feed, column)) if field_of(feed, column)) }} as {{ column }},
     {%- endfor %}
     {{ json_is_given('document', 'raw', array) }} as has_items,
     {{ json_is_array('document', array) }} as has_lines,
@@ -209,7 +193,7 @@ select * from final
   select
     {{ shared | join(', ') }}, line, receipt_time, has_cancel, cancelled_transaction_id, cancelled_product_id,
     {%- for column in of_line %}
-    {{ line_text(feed, column, json_field('item', field_of(feed, column).split('.')[-1]) if field_of(feed, column)) }} as {{ column }}
+    {{ mapped_text(feed, column, json_field('item', field_of(feed, column).split('.')[-1]) if field_of(feed, column)) }} as {{ column }}
     {{- ',' if not loop.last }}
     {%- endfor %}
   from {{ feed.name }}_exploded

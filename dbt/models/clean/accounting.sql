@@ -34,8 +34,13 @@ lines as (
   from {{ ref('pos_line_rows') }}
 ),
 
+-- Feeds of no entity are taken as they are: what could be read is accepted.
+taken_as_is as (
+  {{ received_per_object(taken_as_is=true) }}
+),
+
 cleaned as (
-  {%- for entity in var('entities') %}
+  {%- for entity in var('entities') + var('streams') %}
   select
     _feed, _key, _etag,
     'row' as unit,
@@ -64,10 +69,19 @@ cleaned as (
     sum(case when reasons <> '[]' then 1 else 0 end) as count_refused
   from {{ ref('pos_receipts') }}
   group by _feed, _key, _etag
+
+  union all
+
+  select
+    _feed, _key, _etag,
+    'row' as unit,
+    count_received as count_cleaned,
+    0 as count_refused
+  from taken_as_is
 ),
 
 accepted as (
-  {%- for entity in var('entities') %}
+  {%- for entity in var('entities') + var('streams') %}
   select
     _feed, _key, _etag,
     'row' as unit,
@@ -93,6 +107,14 @@ accepted as (
     sum(accepted) as count_accepted
   from {{ ref('pos_receipt_accepted') }}
   group by _feed, _key, _etag
+
+  union all
+
+  select
+    _feed, _key, _etag,
+    'row' as unit,
+    count_received as count_accepted
+  from taken_as_is
 ),
 
 counted as (

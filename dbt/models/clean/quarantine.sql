@@ -13,7 +13,7 @@ refused_in_reading as (
 ),
 
 refused_in_cleaning as (
-  {%- for entity in var('entities') %}
+  {%- for entity in var('entities') + var('streams') %}
   select
     _feed as feed, _key, _etag, _row,
     cast(null as integer) as line,

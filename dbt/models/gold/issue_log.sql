@@ -14,6 +14,17 @@ issues as (
   union all
 
   select
+    'dead_letter' as issue,
+    'error' as severity,
+    source || ' ' || stream as subject,
+    part || '/' || position as which,
+    reason as detail,
+    refused_at as noted_at
+  from {{ ref('dead_letter') }}
+
+  union all
+
+  select
     'imputed' as issue,
     'note' as severity,
     'staging.' || feed as subject,
@@ -47,6 +58,19 @@ issues as (
     cast(null as {{ timestamp_type() }}) as noted_at
   from {{ ref('pos_line_replaced') }}
 
+  {% for stream in var('streams') -%}
+  union all
+
+  select
+    'replaced' as issue,
+    'note' as severity,
+    'core.{{ stream }}' as subject,
+    {{ c360.entity(stream).key | join(" || '/' || ") }} as which,
+    'what ' || _key || ' said is replaced by ' || winner_key as detail,
+    cast(null as {{ timestamp_type() }}) as noted_at
+  from {{ ref(stream ~ '_replaced') }}
+
+  {% endfor -%}
   {% for fact, instant in [('fct_order_items', 'ordered_at'), ('fct_pos_lines', 'sold_at')] -%}
   {%- for member in ['customer', 'product'] -%}
   union all

@@ -55,6 +55,10 @@ tickets as (
   group by customer_id
 ),
 
+clicks as (
+  select * from {{ ref('customer_clicks') }}
+),
+
 final as (
   select
     customers.*,
@@ -77,13 +81,15 @@ final as (
     coalesce(tickets.count_tickets, 0) as count_tickets,
     coalesce(tickets.count_open_tickets, 0) as count_open_tickets,
     tickets.last_ticket_at,
-    cast(null as bigint) as count_page_views,
-    cast(null as bigint) as count_carts,
-    cast(null as {{ timestamp_type() }}) as last_click_at,
+    clicks.count_sessions,
+    clicks.count_page_views,
+    clicks.count_carts,
+    clicks.last_click_at,
     greatest(
       versions.last_changed_at,
       coalesce(sales.last_order_at, versions.last_changed_at),
-      coalesce(tickets.last_ticket_at, versions.last_changed_at)
+      coalesce(tickets.last_ticket_at, versions.last_changed_at),
+      coalesce(clicks.last_click_at, versions.last_changed_at)
     ) as last_seen_at
   from {{ ref('customer') }} as customers
   inner join versions on customers.customer_id = versions.customer_id
@@ -96,6 +102,7 @@ final as (
     and sales.currency = risks.currency
     and risks.place = 1
   left join tickets on customers.customer_id = tickets.customer_id
+  left join clicks on customers.customer_id = clicks.customer_id
 )
 
 select * from final

@@ -39,3 +39,16 @@ from {{ ref('support_ticket') }}
 where
   customer_id is not null
   and created_at is not null
+
+union all
+
+select
+  customer_id,
+  started_at as happened_at,
+  'visit' as kind,
+  visitor || '/' || cast(session_number as varchar) as which,
+  cast(count_page_views as varchar) || ' pages, ' || cast(count_carts as varchar) || ' to the cart' as state,
+  cast(null as varchar) as currency,
+  cast(null as decimal(38, 4)) as amount
+from {{ ref('click_session') }}
+where customer_id is not null

@@ -1,0 +1,69 @@
+"""Commands that bring streams to S3 until they are stopped: `c360 stream kafka`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from c360_assets import local
+from c360_assets.cli import DONE, UsageError, say
+from c360_assets.feeds import find_feed, load_feeds
+from c360_assets.settings import Settings
+from c360_assets.streams.decoding import Decode, avro_object, json_object
+from c360_assets.streams.shelf import DEAD_LETTERS, Shelf
+
+
+def stream(options: argparse.Namespace, settings: Settings) -> int:
+    if importlib.util.find_spec("confluent_kafka") is None:
+        raise UsageError("streams need confluent-kafka, which is not installed: pip install 'c360[streams]'")
+    return kafka(options, settings)
+
+
+def kafka(options: argparse.Namespace, settings: Settings) -> int:
+    """Lands a topic until SIGTERM or Ctrl-C; what is held by then is landed and committed first."""
+    from c360_assets.streams.kafka import DIGITS, SOURCE, KafkaLanding, Limits, consumer_of, properties
+
+    bootstrap = options.bootstrap or settings.kafka_bootstrap
+    if not bootstrap:
+        raise UsageError("--bootstrap HOST:PORT, or KAFKA_BOOTSTRAP, has to say where the broker is")
+    more = properties(Path(settings.kafka_config)) if settings.kafka_config else {}
+    decode = _decoder(options)
+    feeds = load_feeds([settings.dbt_project / "models" / "staging"])
+    feed, dead = find_feed(feeds, options.feed), find_feed(feeds, DEAD_LETTERS)
+    stop = _asked_to_stop()
+    with local.embedded_s3(settings):
+        bucket = local.landing_bucket(settings)
+        bucket.ensure()
+        landing = KafkaLanding(
+            consumer_of(bootstrap, options.group, more),
+            options.topic,
+            Shelf(bucket, feed, dead, SOURCE, options.topic, DIGITS),
+            decode,
+            Limits(options.batch_seconds, options.batch_bytes, options.batch_events),
+            say,
+            skips_lost=options.skip_lost,
+        )
+        say(f"landing topic {options.topic} of {bootstrap} as feed {feed.name}; Ctrl-C stops it")
+        done = landing.run(stop, options.idle)
+    print(f"{done.events} events landed in {done.objects} objects, {done.dead} dead letters")
+    return DONE
+
+
+def _decoder(options: argparse.Namespace) -> Decode:
+    if options.events == "json":
+        return json_object
+    if not options.schema_registry:
+        raise UsageError("--events avro needs --schema-registry URL: the events name their schema by a number")
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+
+    return avro_object(SchemaRegistryClient({"url": options.schema_registry}), options.topic)
+
+
+def _asked_to_stop() -> Callable[[], bool]:
+    asked: list[int] = []
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda number, _: asked.append(number))
+    return lambda: bool(asked)

@@ -1,0 +1,131 @@
+"""Shelf: the objects that a stream leaves on S3, and how far the stream has come.
+
+Belongs here: names and bodies of those objects. An object holds a stretch of one part of a stream (a partition, a
+shard). It is named by the first position in it and put only where there is none of that name, so that of two readers
+that are at the same place one wins; it states its last position, where the next one begins. So S3 itself tells what has
+landed, whatever died or was lost elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from c360_assets.feeds import Feed
+from c360_assets.landing import Bucket
+
+DEAD_LETTERS = "dead_letters"
+_LAST, _COUNT = "c360-last", "c360-count"
+_TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """An event that cannot be landed: where it stood, why, and its bytes."""
+
+    position: str
+    reason: str
+    value: bytes | None
+    key: bytes | None = None
+
+    def document(self, source: str, stream: str, part: str) -> bytes:
+        told = {
+            "source": source,
+            "stream": stream,
+            "part": part,
+            "position": self.position,
+            "reason": self.reason,
+            "value_base64": None if self.value is None else base64.b64encode(self.value).decode(),
+            "key_base64": None if self.key is None else base64.b64encode(self.key).decode(),
+            "refused_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
+        }
+        return json.dumps(told, separators=(",", ":")).encode()
+
+
+@dataclass
+class Stretch:
+    """Events of one part of a stream, in their order, without a gap from `first` to `last`; JSON documents."""
+
+    part: str
+    first: str
+    last: str
+    values: list[bytes] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, position: str, value: bytes) -> None:
+        self.last = position
+        self.values.append(value)
+        self.size += len(value) + 1
+
+    def refuse(self, letter: DeadLetter) -> None:
+        self.last = letter.position
+        self.dead.append(letter)
+        self.size += len(letter.value or b"") + 1
+
+
+class Shelf:
+    """Where the stretches of one stream lie: `<feed>/<source>/<stream>/<part>/<first position>.json`.
+
+    Positions are numbers of at most `digits` digits; names are filled to that length, so that S3 lists them in order.
+    """
+
+    def __init__(self, bucket: Bucket, feed: Feed, dead: Feed, source: str, stream: str, digits: int) -> None:
+        self._bucket, self._source, self._stream, self._digits = bucket, source, stream, digits
+        self._folder = f"{bucket.folder(feed)}{source}/{stream}/"
+        self._dead_folder = f"{bucket.folder(dead)}{source}/{stream}/"
+
+    def put(self, stretch: Stretch) -> bool:
+        """Puts the stretch, its dead letters first; False if another reader has put one from the same position."""
+        if stretch.dead:
+            # Under a name of their own: a broken attempt may leave some twice, and never none. Who reads them tells.
+            name = f"{self._filled(stretch.first)}-{self._filled(stretch.last)}.json"
+            told = [letter.document(self._source, self._stream, stretch.part) for letter in stretch.dead]
+            self._bucket.client.put_object(
+                Bucket=self._bucket.name, Key=f"{self._dead_folder}{stretch.part}/{name}", Body=_lines(told)
+            )
+        try:
+            self._bucket.client.put_object(
+                Bucket=self._bucket.name,
+                Key=self._key(stretch.part, stretch.first),
+                Body=_lines(stretch.values),
+                IfNoneMatch="*",
+                Metadata={_LAST: stretch.last, _COUNT: str(len(stretch.values))},
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _TAKEN:
+                raise
+            return self._stated(self._key(stretch.part, stretch.first)) == (stretch.last, len(stretch.values))
+        return True
+
+    def last(self, part: str, since: str | None = None) -> str | None:
+        """The last position that has landed of the part, if one has; looked for from the position `since` on."""
+        more: Any = {"StartAfter": f"{self._folder}{part}/{self._filled(since)[:-1]}"} if since is not None else {}
+        pages = self._bucket.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket.name, Prefix=f"{self._folder}{part}/", **more
+        )
+        newest = None
+        for page in pages:
+            for found in page.get("Contents", ()):
+                newest = found["Key"]
+        return self._stated(newest)[0] if newest else None
+
+    def _stated(self, key: str) -> tuple[str, int]:
+        metadata = self._bucket.client.head_object(Bucket=self._bucket.name, Key=key)["Metadata"]
+        return metadata[_LAST], int(metadata[_COUNT])
+
+    def _key(self, part: str, first: str) -> str:
+        return f"{self._folder}{part}/{self._filled(first)}.json"
+
+    def _filled(self, position: str) -> str:
+        return position.zfill(self._digits)
+
+
+def _lines(values: Sequence[bytes]) -> bytes:
+    return b"\n".join(values) + b"\n" if values else b""

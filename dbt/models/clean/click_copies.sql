@@ -1,0 +1,1 @@
+{{ copies_taken(ref('click_rows'), ref('superseded_objects')) }}

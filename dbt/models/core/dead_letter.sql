@@ -1,0 +1,3 @@
+select
+  source, stream, part, position, reason, refused_at
+from {{ ref('dead_letter_rows') }}
