@@ -123,7 +123,7 @@ WRONG: list[tuple[str, Any, tuple[str, ...]]] = [
     ("event_time.file_time", "yes, please", ("event_time: file_time", "no true or false")),
     ("event_time.zone", "Berlin", ("event_time: zone", "'Berlin' is no time zone")),
     ("event_time.zone", "../UTC", ("event_time: zone", "no time zone")),
-    ("event_time.colum", "at", ("event_time", "colum", "is not known", "column, file_time, initial, name, zone")),
+    ("event_time.colum", "at", ("event_time", "colum", "is not known", "column, file_time, initial, name, unit, zone")),
     ("position", {"column": "offset"}, ("position: column", "'offset' is not declared")),
     ("position", {"columns": ["lsn"]}, ("position", "columns", "is not known")),
     ("operation.column", "operation", ("operation: column", "'operation' is not declared")),
@@ -256,7 +256,7 @@ def test_the_shipped_declarations_load() -> None:
 
 
 def test_an_unknown_feed_is_told_with_those_there_are() -> None:
-    with pytest.raises(DeclarationError, match="'custmers' is not declared; there are: categories, customers"):
+    with pytest.raises(DeclarationError, match="'custmers' is not declared; there are: categories, clickstream, customers"):
         find_feed(load_feeds([PROJECT / "dbt" / "models" / "staging"]), "custmers")
     with pytest.raises(DeclarationError, match="there are: none"):
         find_feed({}, "customers")

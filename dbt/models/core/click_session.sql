@@ -1,7 +1,7 @@
 {{ config(materialized='by_change', grain=['visitor'], upstream='click_log', touched='touched_visitors') }}
 
 {%- set silence = var('session_silence_minutes') %}
-{%- set of_visit = 'partition by visitor, visit order by ' %}
+{%- set of_visit, before = 'partition by visitor, visit order by ', 'rows unbounded preceding' %}
 
 -- depends_on: {{ ref('click_log') }}
 with
@@ -47,8 +47,8 @@ named as (
   select
     *,
     coalesce(
-      {{ last_given('customer_id', of_visit ~ 'happened_at asc, event_id asc rows unbounded preceding') }},
-      {{ last_given('customer_id', of_visit ~ 'happened_at desc, event_id desc rows unbounded preceding') }}
+      {{ last_given('customer_id', of_visit ~ 'happened_at asc, event_id asc ' ~ before) }},
+      {{ last_given('customer_id', of_visit ~ 'happened_at desc nulls last, event_id desc nulls last ' ~ before) }}
     ) as named_in_visit,
     min(customer_id) over (partition by visitor) as first_of_visitor,
     max(customer_id) over (partition by visitor) as last_of_visitor
