@@ -59,6 +59,22 @@ def feed_job(feed: str, others: Collection[str]) -> dg.UnresolvedAssetJobDefinit
     )
 
 
+def seconds_job(
+    feed: str, tables: Collection[str], gates: Collection[tuple[str, str]]
+) -> dg.UnresolvedAssetJobDefinition:
+    """One batch of one feed, up to core and to what has to be there in seconds; the worker's job."""
+    keys = [dg.AssetKey(["staging", feed]), *(dg.AssetKey(table.split(".")) for table in tables)]
+    checks = [dg.AssetCheckKey(dg.AssetKey(view.split(".")), name) for view, name in gates]
+    selection = dg.AssetSelection.assets(*keys)
+    return dg.define_asset_job(
+        f"{feed}_seconds",
+        selection=selection | dg.AssetSelection.checks(*checks) if checks else selection,
+        executor_def=dg.in_process_executor,
+        config={"ops": {f"staging__{feed}": {"config": {"max_batches": 1}}}},
+        description=f"One batch of feed {feed}, up to core and to what has to be there in seconds.",
+    )
+
+
 def schedules(
     sync: dg.UnresolvedAssetJobDefinition,
     pending: Callable[[], Collection[str]],

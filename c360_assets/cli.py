@@ -220,6 +220,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     dashboard.add_argument("--personal", action="store_true", help="show names and addresses, which are masked else")
 
+    add("worker", "worker", "Stay, see new objects at once, and make of them what has to be there in seconds.")
+
     add("prepare", "prepare", "Read the dbt project ahead, so that the first start is quick.")
 
     report = add("report", "report", "One page: what came in, what was refused and why, every check with its trend.")

@@ -29,12 +29,14 @@ from c360_assets.commands_services import api as api
 from c360_assets.commands_services import dashboard as dashboard
 from c360_assets.commands_services import prepare as prepare
 from c360_assets.commands_services import up as up
+from c360_assets.commands_services import worker as worker
 from c360_assets.commands_snowflake import snowflake as snowflake
 from c360_assets.commands_streams import stream as stream
 from c360_assets.declared import DeclarationError
 from c360_assets.erasure import ErasureError
 from c360_assets.feeds import Feed, find_feed, load_feeds
 from c360_assets.landing import LandingError
+from c360_assets.lease import LeaseTaken
 from c360_assets.quarantine import QuarantineError
 from c360_assets.settings import ProjectError, Settings, SettingsError
 from c360_assets.snowflake.objects import BootstrapError
@@ -55,6 +57,7 @@ WRONG = (
     entities.EntityError, auditing.AuditError, BootstrapError,
 )  # fmt: skip
 FAILED = (
+    LeaseTaken,
     StoreRefused,
     StreamError,
     ErasureError,

@@ -15,7 +15,7 @@ from c360_assets import local
 from c360_assets.cli import DONE, ERROR, UsageError, say
 from c360_assets.feeds import load_feeds
 from c360_assets.settings import PROJECT, Settings
-from c360_assets.warehouse import open_warehouse
+from c360_assets.warehouse import DuckDBWarehouse, open_warehouse
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -71,6 +71,31 @@ def dashboard(options: argparse.Namespace, settings: Settings) -> int:
         return ERROR if served.wait() else DONE
     finally:
         local.stop(served, patience=10)
+
+
+def worker(options: argparse.Namespace, settings: Settings) -> int:
+    """The worker of this home until it is stopped; what it is at by then is finished first."""
+    from c360_assets import lease, runs
+    from c360_assets.worker import Worker
+
+    warehouse = open_warehouse(settings, announce=say)
+    if not isinstance(warehouse, DuckDBWarehouse):
+        raise UsageError("the worker is for DuckDB; on Snowflake tasks do its part: c360 snowflake bootstrap --native")
+    asked: list[int] = []
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda number, _: asked.append(number))
+    with lease.taken(settings.home), local.embedded_s3(settings):
+        local.landing_bucket(settings).ensure()
+        with local.dagster_instance(settings) as instance:
+            # What a young home, a dead run or a broken rebuild has left is for a run that starts from nothing.
+            code = runs.sync(settings, instance, say=say)
+            if code == ERROR:
+                return code
+            with runs.quiet(settings):
+                at_work = Worker(settings, instance, warehouse, local.embedded_events(settings), say)
+                say("worker: at work; Ctrl-C stops it")
+                at_work.run(lambda: bool(asked))
+    return DONE
 
 
 def up(options: argparse.Namespace, settings: Settings) -> int:

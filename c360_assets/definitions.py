@@ -12,11 +12,25 @@ from typing import Any
 
 import dagster as dg
 
-from c360_assets import alerts, automation, checks, landing, local, predictions, report, serve, staging, transform
+from c360_assets import (
+    alerts,
+    automation,
+    checks,
+    landing,
+    laps,
+    lease,
+    local,
+    predictions,
+    report,
+    serve,
+    staging,
+    transform,
+)
 from c360_assets.entities import declared
 from c360_assets.erasure import forgotten_of
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import SENSOR_WAIT, Bucket
+from c360_assets.laps import Resident
 from c360_assets.pending import pending_feeds
 from c360_assets.persons import hidden_columns
 from c360_assets.settings import Settings
@@ -32,8 +46,9 @@ def build_defs(
     bucket: Callable[[], Bucket] | None = None,
     feeds: Mapping[str, Feed] | None = None,
     manifest: Path | None = None,
+    resident: Resident | None = None,
 ) -> dg.Definitions:
-    """A fresh graph for the settings; tests hand in parts of their own."""
+    """A fresh graph for the settings; tests hand in parts of their own. `resident`: of a process that stays."""
     warehouse = warehouse or open_warehouse(settings)
     feeds = feeds if feeds is not None else load_feeds([settings.dbt_project / "models" / "staging"])
     bucket = bucket or (lambda: local.landing_bucket(settings))
@@ -41,22 +56,26 @@ def build_defs(
     lineage = transform.lineage_of(manifest, feeds)
     hidden = hidden_columns(declared(settings.dbt_project), feeds)
     limits: Any = {"objects": settings.batch_objects, "size": settings.batch_bytes}
-    policy: Any = {"retry_policy": automation.RETRIES, "pool": automation.POOL}
+    policy: Any = {"retry_policy": automation.RETRIES, "pool": automation.POOL} if resident is None else resident.policy
 
     fetched: Any = {"fetching": fetching_of(settings), "forgotten": forgotten_of(settings)} | limits | policy
+    fetched |= {"told": resident.told} if resident else {}
     loads = [staging.staging_asset(f, bucket, warehouse, settings.spool, **fetched) for f in feeds.values()]
     build = transform.transform_assets(
         settings.dbt_project, manifest, feeds, lineage, warehouse,
         prepare=lambda session: staging.prepare_tables(session, list(feeds.values())),
         held_up=lambda session, names: checks.held_up(session, [feeds[name] for name in sorted(names)], hidden),
         hidden=hidden,
+        warm=resident.dbt if resident else None,
         **policy,
     )  # fmt: skip
     landed = landing.landing_specs(feeds.values())
     registers = staging.register_specs([load.key for load in loads], warehouse.engine)
     jobs = {name: automation.feed_job(name, lineage.not_made_of([name])) for name in feeds}
+    quick = [automation.seconds_job(f, lap.tables, lap.gates) for f, lap in laps.laps_of(manifest, lineage).items()]
     sync = automation.sync_job()
     watched: Any = {"interval": settings.sensor_interval, "pause": automation.pause} | limits
+    watched |= {"worker": partial(lease.holder, settings.home)}
     sensors = [
         landing.landing_sensor(f, jobs[f.name], automation.SYNC, bucket, warehouse, **watched) for f in feeds.values()
     ]
@@ -79,7 +98,7 @@ def build_defs(
             [*landed, *registers, *loads, build, *served, page, *told], fresh, warehouse.engine
         ),
         asset_checks=staged_checks,
-        jobs=[sync, *jobs.values()],
+        jobs=[sync, *jobs.values(), *quick],
         schedules=automation.schedules(
             sync,
             lambda: pending_feeds(feeds, lineage, bucket(), warehouse, SENSOR_WAIT),

@@ -128,18 +128,20 @@ def may_pass(error: BaseException) -> bool:
     return isinstance(error, BotoCoreError | LandingError)
 
 
-def known_etags(session: Session, feed: Feed) -> dict[str, str]:
-    """{key: etag of its newest ledger row}. What was gone before it was read is not known: it may come again."""
+def known_etags(session: Session, feed: Feed, keys: Sequence[str] | None = None) -> dict[str, str]:
+    """{key: etag of its newest ledger row}, of these keys or of all. What was gone before it was read is not known: it
+    may come again."""
     if "staging.object_ledger" not in session.tables():
         return {}  # a process died between making the file and its tables
+    some = "" if keys is None else f"and key in ({', '.join('?' * len(keys)) or 'null'})"
     return dict(
         session.rows(
-            """
+            f"""
             select key, etag from staging.object_ledger
-            where feed = ? and status <> 'gone'
+            where feed = ? and status <> 'gone' {some}
             qualify row_number() over (partition by key order by batch desc) = 1
             """,
-            [feed.name],
+            [feed.name, *(keys or ())],
         )
     )
 
@@ -163,11 +165,12 @@ def landing_sensor(
     size: int,
     interval: int,
     pause: Callable[[int], float],
+    worker: Callable[[], str | None] = lambda: None,
 ) -> dg.SensorDefinition:
     """The sensor of one feed: one run per batch of new objects, none while one is on its way.
 
     A run that failed is tried again with growing pauses; `pause` gives the seconds after the n-th failure. A success of
-    `whole_job`, which does the same for all feeds, settles what failed before it.
+    `whole_job`, which does the same for all feeds, settles what failed before it. While there is a `worker` it is idle.
     """
 
     @dg.sensor(
@@ -181,6 +184,8 @@ def landing_sensor(
         runs = context.instance.get_run_records(dg.RunsFilter(job_name=job.name), limit=ATTEMPTS + 1)
         if any(not r.dagster_run.is_finished for r in runs):
             return dg.SkipReason("a run of this feed is on its way")
+        if at_work := worker():
+            return dg.SkipReason(f"the worker brings it: {at_work}")
         try:
             listed = list(bucket().listed(feed))
         except (BotoCoreError, ClientError, LandingError) as error:

@@ -24,16 +24,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import boto3
 import dagster as dg
 import psutil
 from dagster_aws.s3 import S3Resource
 
 from c360_assets.landing import Bucket, LandingError
+from c360_assets.object_events import ObjectEvents
 from c360_assets.processes import PID_TAG, is_alive, is_dead, started_at
 from c360_assets.settings import PROJECT, Settings
 
 EMBEDDED: Any = {"aws_access_key_id": "embedded", "aws_secret_access_key": "embedded"}
 _SERVICES = "s3,sqs,kinesis,firehose,events"
+EVENTS_QUEUE = "c360-objects"
 
 
 def embedded_environment() -> dict[str, str]:
@@ -82,6 +85,23 @@ def _client(endpoint: str, embedded: bool) -> Any:
     # The embedded one checks no secret, but boto3 sends nothing without one.
     known: dict[str, Any] = {"region_name": "us-east-1", **EMBEDDED} if embedded else {}
     return S3Resource(endpoint_url=endpoint, max_attempts=5, **known).get_client()
+
+
+def embedded_events(settings: Settings) -> ObjectEvents | None:
+    """The queue of the settings; on the embedded S3 one that it tells of every object. None where there is none."""
+    endpoint = settings.s3_endpoint or s3_endpoint(settings.home)
+    if settings.s3_endpoint:
+        if not settings.events_queue:
+            return None
+        return ObjectEvents(boto3.client("sqs"), settings.events_queue, settings.bucket)
+    client: Any = boto3.client("sqs", endpoint_url=endpoint, region_name="us-east-1", **EMBEDDED)
+    url = client.create_queue(QueueName=EVENTS_QUEUE, Attributes={"VisibilityTimeout": "120"})["QueueUrl"]
+    arn = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    told = {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]}
+    _client(endpoint, True).put_bucket_notification_configuration(
+        Bucket=settings.bucket, NotificationConfiguration=told
+    )
+    return ObjectEvents(client, url, settings.bucket)
 
 
 @contextmanager

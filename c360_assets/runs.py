@@ -32,7 +32,7 @@ def sync(
 
     `everything`: also what has nothing new, and all its checks; a rebuild is of everything.
     """
-    with _quiet(settings):
+    with quiet(settings):
         warehouse = open_warehouse(settings, announce=say)
         feeds = load_feeds([settings.dbt_project / "models" / "staging"])
         manifest = transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
@@ -61,7 +61,7 @@ def sync(
 
 def predict(settings: Settings, instance: dg.DagsterInstance, *, as_of: str, say: Callable[[str], None]) -> int:
     """Makes the predictions as of the day, YYYY-MM-DD or nothing for the last one; returns the exit code."""
-    with _quiet(settings):
+    with quiet(settings):
         warehouse = open_warehouse(settings, announce=say)
         defs = build_defs(settings, warehouse=warehouse)
         if automation.PREDICTIONS not in {job.name for job in defs.resolve_all_job_defs()}:
@@ -110,7 +110,7 @@ def _first_error(result: dg.ExecuteInProcessResult) -> str:
 
 
 @contextlib.contextmanager
-def _quiet(settings: Settings) -> Iterator[None]:
+def quiet(settings: Settings) -> Iterator[None]:
     """dbt and Dagster write much to stdout and stderr; the run keeps all of it. C360_TRACE lets it through."""
     if settings.trace:
         yield

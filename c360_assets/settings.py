@@ -119,6 +119,7 @@ class Settings:
     api_rate: float = 1000.0
     api_cors: tuple[str, ...] = ()
     s3_endpoint: str = ""
+    events_queue: str = ""
     kafka_bootstrap: str = ""
     kafka_config: str = ""
     dbt_project: Path = PROJECT / "dbt"
@@ -233,6 +234,7 @@ _C360 = {
     "C360_API_RATE": "api_rate",
     "C360_API_CORS": "api_cors",
     "C360_DBT_PROJECT": "dbt_project",
+    "C360_EVENTS_QUEUE": "events_queue",
     "AWS_ENDPOINT_URL": "s3_endpoint",
     "KAFKA_BOOTSTRAP": "kafka_bootstrap",
     "KAFKA_CONFIG": "kafka_config",

@@ -19,7 +19,7 @@ import dagster as dg
 from c360_assets import landing
 from c360_assets.erasure import Forgotten, Scope, erase
 from c360_assets.feeds import Feed
-from c360_assets.landing import Bucket
+from c360_assets.landing import Bucket, Listed
 from c360_assets.processes import sign_run
 from c360_assets.snowflake.arrivals import Arrived, Fetching, Plain, nothing_arrived
 from c360_assets.spool import GONE, LINEAGE, MOVED, Outcome, Spool, read_all, spool_folder, stated_file_time
@@ -151,21 +151,22 @@ def load_new(
     batches: int | None = None,
     fetching: Fetching | None = None,
     forgotten: Callable[[], Forgotten] | None = None,
+    told: Sequence[Listed] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
     """Loads what is new of the feed, batch by batch, each in a transaction of its own; at most `batches` of them.
 
     What lands, or changes under our hands, after the one listing is left to the next run: an object that is rewritten
     all the time does not hold this one. With `fetching` the warehouse brings what it can, and we read the rest. Who is
-    `forgotten`, when a batch is written, does not come back.
+    `forgotten`, when a batch is written, does not come back. Of objects that are `told` S3 is not asked for others.
     """
     total = Loaded()
-    waiting = {o.key: o for o in bucket.listed(feed)}
+    waiting = {o.key: o for o in (bucket.listed(feed) if told is None else told)}
     while batches is None or total.batches < batches:
         with warehouse.writing(f"preparing {feed.name}") as session:
-            if total.batches == 0:
+            if total.batches == 0 and told is None:
                 prepare_tables(session, [feed])
-            known = landing.known_etags(session, feed)
+            known = landing.known_etags(session, feed, list(waiting) if told is not None else None)
             batch, now = next_batch(session)
         waiting = {key: o for key, o in waiting.items() if known.get(key) != o.etag}
         plan = landing.plan_batch(waiting.values(), known, objects, size)
@@ -339,8 +340,9 @@ def staging_asset(
     size: int,
     fetching: Fetching | None = None,
     forgotten: Callable[[Bucket], Forgotten] | None = None,
-    retry_policy: dg.RetryPolicy,
-    pool: str,
+    told: Callable[[Feed], Sequence[Listed] | None] = lambda feed: None,
+    retry_policy: dg.RetryPolicy | None,
+    pool: str | None,
 ) -> dg.AssetsDefinition:
     """The staging table of one feed, loaded from its landing."""
 
@@ -365,7 +367,7 @@ def staging_asset(
             loaded = load_new(
                 feed, there, warehouse, spool,
                 objects=objects, size=size, batches=config.max_batches or None, fetching=fetching,
-                forgotten=partial(forgotten, there) if forgotten else None, say=context.log.info,
+                forgotten=partial(forgotten, there) if forgotten else None, told=told(feed), say=context.log.info,
             )  # fmt: skip
         except Exception as error:
             passes = landing.may_pass(error) or may_pass(error)

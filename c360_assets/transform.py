@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
@@ -30,6 +30,9 @@ from c360_assets.processes import sign_run
 from c360_assets.settings import ProjectError
 from c360_assets.store import MASK
 from c360_assets.warehouse import Session, Warehouse, may_pass
+
+if TYPE_CHECKING:
+    from c360_assets.warm import Built, WarmDbt
 
 FAILING_ROWS = 20
 SOURCES = 200
@@ -144,13 +147,15 @@ def transform_assets(
     prepare: Callable[[Session], None],
     held_up: Callable[[Session, Collection[str]], list[str]],
     hidden: Collection[str] = (),
-    retry_policy: dg.RetryPolicy,
-    pool: str,
+    warm: "WarmDbt | None" = None,
+    retry_policy: dg.RetryPolicy | None,
+    pool: str | None,
 ) -> dg.AssetsDefinition:
     """All models and tests as one subsettable `dbt build`. `prepare` makes the tables that the models read.
 
     `held_up` says what of the named feeds must not be built: a model takes all that is staged of every feed behind it,
-    also where this run has loaded another one, or none. Of `hidden` columns no failing row shows a value.
+    also where this run has loaded another one, or none. Of `hidden` columns no failing row shows a value. A `warm` dbt
+    builds in this process what finds its tables there.
     """
     dbt = InstalledDbt(
         project_dir=str(project),
@@ -171,6 +176,9 @@ def transform_assets(
     )
     def build(context: dg.AssetExecutionContext, config: BuildConfig) -> Iterator[Any]:
         sign_run(context)
+        if warm is not None and not config.rebuild:
+            yield from by_warm(context, warm)
+            return
         with warehouse.writing("preparing staging") as session:
             prepare(session)
             pending.prepare_marks(session)
@@ -216,7 +224,59 @@ def transform_assets(
             if rebuild and is_whole:
                 pending.note_rebuilt(session)
 
+    def by_warm(context: dg.AssetExecutionContext, warm: "WarmDbt") -> Iterator[Any]:
+        selected = {".".join(key.path) for key in context.selected_asset_keys}
+        with warehouse.writing("looking at staging") as session:
+            newest = pending.newest_batches(session)
+            if held := held_up(session, lineage.feeds_behind(selected)):
+                raise dg.Failure(description="\n".join(["nothing is built:", *held]), allow_retries=False)
+        names = {table.split(".")[1] for table in selected} | {key.name for key in context.selected_asset_check_keys}
+        built = warm.build(names, FAILING_ROWS)
+        checks = {key.name: key for key in context.selected_asset_check_keys}
+        failed = [each for each in built if each.status in ("error", "fail", "runtime error")]
+        with warehouse.writing("noting what is built") as session:
+            for each in built:
+                event = _event(each, session, read["nodes"][each.unique_id], checks, hidden)
+                if event is not None:
+                    yield event
+            if failed:
+                pending.forget_built(session, lineage.feeds_behind(selected))
+                raise dg.Failure(
+                    description="\n".join(f"{f.unique_id}: {f.message}" for f in failed), allow_retries=False
+                )
+            done = lineage.served_by(selected)
+            pending.note_built(session, lineage.project, {feed: newest.get(feed, "") for feed in done})
+
     return build
+
+
+def _event(
+    built: "Built",
+    session: Session,
+    node: Mapping[str, Any],
+    checks: Mapping[str, dg.AssetCheckKey],
+    hidden: Collection[str],
+) -> Any:
+    """What Dagster is told of a node that a warm dbt built; nothing of one that was skipped."""
+    table = f"{node['schema']}.{node['alias']}"
+    if node["resource_type"] == "model":
+        if built.status != "success":
+            return None
+        ((count,),) = session.rows(f"select count(*) from {table}")
+        metadata: dict[str, Any] = {"dagster/row_count": int(count), "unique_id": built.unique_id}
+        return dg.MaterializeResult(asset_key=dg.AssetKey(table.split(".")), metadata=metadata)
+    key = checks.get(node["name"])
+    if key is None or built.status == "skipped":
+        return None
+    passed = built.status == "pass"
+    metadata = {"unique_id": built.unique_id, "dagster_dbt/failed_row_count": built.failures}
+    if not passed:
+        shown = built.shown or session.result(f"select * from {table} limit {FAILING_ROWS}")
+        metadata["failing rows"] = _table(shown[0], list(shown[1]), hidden)
+    severity = dg.AssetCheckSeverity.WARN if built.status == "warn" else dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckResult(
+        passed=passed, asset_key=key.asset_key, check_name=key.name, severity=severity, metadata=metadata
+    )
 
 
 def _run_folder(manifest: Path, run_id: str) -> Path:

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -148,6 +149,12 @@ def open_warehouse(settings: Settings, announce: Announce = lambda text: None) -
     return DuckDBWarehouse(settings.duckdb_path, settings.wait, announce, settings.memory_mb)
 
 
+class _Kept(threading.local):
+    """The connection that this thread keeps over several units of work, if it does."""
+
+    connection: duckdb.DuckDBPyConnection | None = None
+
+
 class DuckDBWarehouse:
     """One file, one writer. A lock of ours beside the file queues processes before DuckDB's own would refuse them."""
 
@@ -167,26 +174,48 @@ class DuckDBWarehouse:
         self.wait = wait
         self.announce = announce
         self._lock = path.with_suffix(".lock")
+        self._kept = _Kept()
 
     def dbt_environment(self) -> dict[str, str]:
         return {"C360_DUCKDB_PATH": str(self.path), "C360_DUCKDB_MEMORY": f"{self.memory_mb}MB"}
 
     @contextmanager
-    def writing(self, purpose: str) -> Iterator[Session]:
+    def kept(self, purpose: str) -> Iterator[None]:
+        """One connection for all units of work of this thread in the body: opening the file costs more than most."""
         with self.held(purpose):
-            connection = self._connect(read_only=False, until=time.monotonic() + self.wait)
+            self._kept.connection = self._to_write()
             try:
-                # A checkpoint at every commit costs ten times the commit; it follows when the log has grown.
-                connection.execute("set checkpoint_threshold = '256MB'")
-                connection.execute("set preserve_insertion_order = false")
-                # What one of our own statements needs is little; without a bound DuckDB keeps what it has loaded.
-                connection.execute("set memory_limit = '1GB'")
+                yield
+            finally:
+                self._kept.connection.close()
+                self._kept.connection = None
+
+    @contextmanager
+    def writing(self, purpose: str) -> Iterator[Session]:
+        if self._kept.connection is not None:
+            yield DuckDBSession(self._kept.connection)
+            return
+        with self.held(purpose):
+            connection = self._to_write()
+            try:
                 yield DuckDBSession(connection)
             finally:
                 connection.close()
 
+    def _to_write(self) -> duckdb.DuckDBPyConnection:
+        connection = self._connect(read_only=False, until=time.monotonic() + self.wait)
+        # A checkpoint at every commit costs ten times the commit; it follows when the log has grown.
+        connection.execute("set checkpoint_threshold = '256MB'")
+        connection.execute("set preserve_insertion_order = false")
+        # What one of our own statements needs is little; without a bound DuckDB keeps what it has loaded.
+        connection.execute("set memory_limit = '1GB'")
+        return connection
+
     @contextmanager
     def reading(self, wait: float | None = None) -> Iterator[Session]:
+        if self._kept.connection is not None:
+            yield DuckDBSession(self._kept.connection)
+            return
         if not self.path.exists():
             raise NoWarehouse(f"there is no warehouse at {self.path} yet: land files and run c360 sync")
         until = time.monotonic() + (self.wait if wait is None else wait)
@@ -246,6 +275,14 @@ class DuckDBWarehouse:
 
     @contextmanager
     def held(self, purpose: str) -> Iterator[None]:
+        if self._kept.connection is not None:
+            # Who comes has a connection of its own, with settings of its own: ours is opened again behind it.
+            self._kept.connection.close()
+            try:
+                yield
+            finally:
+                self._kept.connection = self._to_write()
+            return
         until = time.monotonic() + self.wait
         with self._locked(fcntl.LOCK_EX, purpose, until):
             if self.path.exists():

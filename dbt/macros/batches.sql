@@ -151,9 +151,9 @@
   {%- endif -%}
 
   {%- if count_batches > 0 -%}
-    {%- set columns = adapter.get_columns_in_relation(this) | map(attribute='quoted') | join(', ') -%}
     {%- set dml = by_batch_write(this, adapter.get_columns_in_relation(this) | map(attribute='quoted') | list, unique_key, final) -%}
     {%- do write_batches(this, dml) -%}
+    {%- do tell_alone(alone(this, available, [work_step(work, sql)], dml)) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}

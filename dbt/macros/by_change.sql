@@ -26,14 +26,16 @@
   {%- set existing = load_cached_relation(this) -%}
   {%- set is_new = existing is none or should_full_refresh() or (carries is not none and load_cached_relation(changes) is none) -%}
   {%- if is_new %}{% do forget_batches(this) %}{% endif -%}
-  {%- set count_batches = take_new_batches(this, upstream_batches(config.require('upstream'))) -%}
+  {%- set available = upstream_batches(config.require('upstream')) -%}
+  {%- set count_batches = take_new_batches(this, available) -%}
 
   {%- set nulls = [false] -%}
+  {%- set without_nulls = sql | replace(' is not distinct from touched.', ' = touched.') -%}
+  {%- set null_grains = 'select 1 from ' ~ this.identifier ~ '__touched where ' ~ (grain | join(' is null or ')) ~ ' is null limit 1' -%}
   {%- if count_batches > 0 or is_new -%}
     {%- do work_table(this.identifier ~ '__touched', touched_grains(grain)) -%}
-    {%- do nulls.append(run_query(
-      'select 1 from ' ~ this.identifier ~ '__touched where ' ~ (grain | join(' is null or ')) ~ ' is null limit 1') | length > 0) -%}
-    {%- do work_table(work, sql if nulls[-1] else sql | replace(' is not distinct from touched.', ' = touched.')) -%}
+    {%- do nulls.append(run_query(null_grains) | length > 0) -%}
+    {%- do work_table(work, sql if nulls[-1] else without_nulls) -%}
   {%- endif -%}
   {%- if is_new -%}
     {%- if existing is not none and existing.type != 'table' %}{% do adapter.drop_relation(existing) %}{% endif -%}
@@ -49,12 +51,13 @@
   {%- endif -%}
 
   {%- if count_batches > 0 -%}
-    {%- do find_touched(this, grain, nulls[-1]) -%}
-    {%- set dml = [] -%}
-    {%- if carries is not none %}{% do dml.append(changes_of_rows(changes, grain, carries, work, nulls[-1])) %}{% endif -%}
-    {%- do dml.append(delete_touched(this, grain, nulls[-1])) -%}
-    {%- do dml.append("insert into " ~ this ~ " select * from " ~ work) -%}
-    {%- do write_batches(this, dml) -%}
+    {%- if find_touched(this, grain, nulls[-1]) %}{% do begin_reading() %}{% endif -%}
+    {%- do take_steps(find_touched(this, grain, nulls[-1])) -%}
+    {%- do write_batches(this, by_change_write(this, changes, grain, carries, work, nulls[-1])) -%}
+    {%- do tell_alone(alone(
+      this, available, [work_step(this.identifier ~ '__touched', touched_grains(grain)), work_step(work, without_nulls)],
+      steps_alone(find_touched(this, grain, false)) + by_change_write(this, changes, grain, carries, work, false)
+    ), null_grains) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}
@@ -63,6 +66,12 @@
   {%- do persist_docs(target_relation, model) -%}
   {{ return({'relations': [target_relation] + ([changes] if carries is not none else [])}) }}
 {% endmaterialization %}
+
+{#- The statements of the one transaction. -#}
+{% macro by_change_write(relation, changes, grain, carries, work, nulls) %}
+  {%- set dml = [changes_of_rows(changes, grain, carries, work, nulls)] if carries is not none else [] -%}
+  {%- do return(dml + [delete_touched(relation, grain, nulls), "insert into " ~ relation ~ " select * from " ~ work]) -%}
+{% endmacro %}
 
 {#- Of each upstream the batches it has consumed, with its name before them. -#}
 {% macro upstream_batches(upstream) -%}

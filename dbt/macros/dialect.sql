@@ -409,15 +409,14 @@
 
 {#-
   Rows of a `by_change` table whose grain changed: on DuckDB they are found once, by the grain alone, and known by their addresses
-  from then on, in the transaction that writes. `nulls`: has one of the grains that changed a null?
+  from then on, in the transaction that writes. `nulls`: has one of the grains that changed a null? A list of work steps.
 -#}
 {% macro find_touched(relation, grain, nulls) %}{{ return(adapter.dispatch('find_touched', 'c360')(relation, grain, nulls)) }}{% endmacro %}
 {% macro duckdb__find_touched(relation, grain, nulls) %}
-  {%- do begin_reading() -%}
-  {%- do work_table(relation.identifier ~ '__found', 'select target.rowid as _address from ' ~ relation ~ ' as target where exists (select 1 from '
-    ~ relation.identifier ~ '__touched as touched where ' ~ same_grain('target', 'touched', grain, nulls) ~ ')') -%}
+  {%- do return([work_step(relation.identifier ~ '__found', 'select target.rowid as _address from ' ~ relation ~ ' as target where exists (select 1 from '
+    ~ relation.identifier ~ '__touched as touched where ' ~ same_grain('target', 'touched', grain, nulls) ~ ')')]) -%}
 {% endmacro %}
-{% macro snowflake__find_touched(relation, grain, nulls) %}{% endmacro %}
+{% macro snowflake__find_touched(relation, grain, nulls) %}{% do return([]) %}{% endmacro %}
 {% macro touched_rows(relation, columns, grain, nulls) %}
   {{- return(adapter.dispatch('touched_rows', 'c360')(relation, columns, grain, nulls)) -}}
 {% endmacro %}

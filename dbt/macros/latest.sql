@@ -29,9 +29,11 @@
     {%- do latest_make_tables(entity, log, replaced, sql) -%}
   {%- endif -%}
 
-  {%- if take_new_batches(this, consumed_upstream(config.require('upstream'))) > 0 -%}
-    {%- do latest_settle(entity, log, sql, is_new) -%}
+  {%- set available = consumed_upstream(config.require('upstream')) -%}
+  {%- if take_new_batches(this, available) > 0 -%}
+    {%- do take_steps(latest_settle(entity, log, sql, is_new)) -%}
     {%- do write_batches(this, latest_write(entity, log, replaced)) -%}
+    {%- do tell_alone(alone(this, available, latest_settle(entity, log, sql, false), latest_write(entity, log, replaced))) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}
@@ -69,7 +71,7 @@
   {%- set key = entity.key | join(', ') -%}
   {%- set record = entity.key + ['content'] + latest_lineage() -%}
 
-  {%- do work_table(work ~ '__touched', "
+  {%- set touched = work_step(work ~ '__touched', "
     select distinct " ~ key ~ " from (" ~ stream ~ ") as stream
     where _batch in (select batch from " ~ work ~ "__batches) or _retracted_by in (select batch from " ~ work ~ "__batches)") -%}
 
@@ -80,16 +82,17 @@
     inner join {{ work }}__touched as touched on {{ agree('stream', 'touched', entity.key) }}
     {%- endif %}
   {%- endset -%}
-  {%- do work_table(work ~ '__copies', latest_ranked(entity, '(' ~ copies ~ ')')) -%}
+  {%- set ranked = work_step(work ~ '__copies', latest_ranked(entity, '(' ~ copies ~ ')')) -%}
 
   {#- What stands in the log and goes on to stand: the content counts, and the record it came from is still there. -#}
-  {%- do work_table(work ~ '__kept', "
+  {%- set kept = work_step(work ~ '__kept', "
     select log." ~ (record | join(', log.')) ~ "
     from " ~ log ~ " as log
     inner join " ~ work ~ "__copies as winner
       on winner.rank_in_key = 1 and " ~ agree('log', 'winner', entity.key + ['content']) ~ "
     inner join " ~ work ~ "__copies as origin on " ~ agree('log', 'origin', record) ~ "
     where log._ended_batch is null") -%}
+  {%- do return([touched, ranked, kept]) -%}
 {% endmacro %}
 
 {#- The statements of the one transaction. -#}

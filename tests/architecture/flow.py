@@ -30,7 +30,9 @@ def diagram(manifest: Mapping[str, Any]) -> str:
         key=len,
         reverse=True,
     )
-    feeds = {key: node["config"]["meta"]["feed"].get("entity") for key, node in nodes.items() if key.startswith("source.")}
+    feeds = {
+        key: node["config"]["meta"]["feed"].get("entity") for key, node in nodes.items() if key.startswith("source.")
+    }
 
     def box(key: str) -> str:
         node = nodes[key]

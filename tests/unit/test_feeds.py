@@ -256,7 +256,9 @@ def test_the_shipped_declarations_load() -> None:
 
 
 def test_an_unknown_feed_is_told_with_those_there_are() -> None:
-    with pytest.raises(DeclarationError, match="'custmers' is not declared; there are: categories, clickstream, customers"):
+    with pytest.raises(
+        DeclarationError, match="'custmers' is not declared; there are: categories, clickstream, customers"
+    ):
         find_feed(load_feeds([PROJECT / "dbt" / "models" / "staging"]), "custmers")
     with pytest.raises(DeclarationError, match="there are: none"):
         find_feed({}, "customers")

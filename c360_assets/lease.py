@@ -1,0 +1,67 @@
+"""Lease: which process is the worker of a home, and whether it is still at work.
+
+Belongs here: the lock that ends with its process, and the beat by which others tell that it does something. Nothing is
+right or wrong by it: two that work at once would wait for each other at the warehouse, and take nothing twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from c360_assets.processes import is_alive, started_at
+
+# Seconds without a beat after which others do the work: more than a long lap takes.
+SILENCE = 60.0
+
+
+class LeaseTaken(RuntimeError):
+    """This home has a worker already; the text names it."""
+
+
+@contextmanager
+def taken(home: Path) -> Iterator[None]:
+    """While the body runs this process is the worker of the home.
+
+    Raises:
+        LeaseTaken: if another one is.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "worker.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LeaseTaken(f"{home} has a worker: {holder(home) or 'one that is just starting'}") from None
+        try:
+            beat(home)
+            yield
+        finally:
+            _note(home).unlink(missing_ok=True)
+
+
+def beat(home: Path) -> None:
+    """Says that the worker is at work."""
+    me = os.getpid()
+    fresh = _note(home).with_suffix(".new")
+    fresh.write_text(json.dumps({"pid": me, "started": started_at(me), "beat": time.time()}))
+    fresh.rename(_note(home))
+
+
+def holder(home: Path) -> str | None:
+    """The worker of the home in words; None where there is none, or it has not been heard of for a while."""
+    try:
+        noted = json.loads(_note(home).read_text())
+        pid, started, beaten = int(noted["pid"]), float(noted["started"]), float(noted["beat"])
+    except (OSError, ValueError, KeyError):
+        return None
+    silent = time.time() - beaten
+    return f"process {pid}" if silent < SILENCE and is_alive(pid, started) else None
+
+
+def _note(home: Path) -> Path:
+    return home / "worker.json"

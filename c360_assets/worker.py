@@ -1,0 +1,237 @@
+"""Worker: a process that stays, sees new objects at once and makes of them what has to be there in seconds.
+
+Belongs here: the loop. Every lap is a run of Dagster like any other, on the same graph and the same ledger; the worker
+only saves what starting costs. Where it is gone the sensors take over within a minute, and what it left is finished by
+whoever comes next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import dagster as dg
+from botocore.exceptions import BotoCoreError, ClientError
+
+from c360_assets import automation, landing, laps, lease, local, pending, stages, transform
+from c360_assets.definitions import build_defs
+from c360_assets.feeds import load_feeds
+from c360_assets.landing import LandingError, Listed
+from c360_assets.object_events import Arrival, ObjectEvents
+from c360_assets.processes import process_tags
+from c360_assets.settings import Settings
+from c360_assets.warehouse import DuckDBWarehouse, WarehouseBusy
+from c360_assets.warm import WarmDbt
+
+# Seconds: between two listings where no queue tells, and where one does; between two whole builds; of quiet before one
+# is made sooner.
+LIST_ALONE, LIST_BESIDE, WHOLE, QUIET = 1.0, 60.0, 60.0, 3.0
+WORKER = "worker"
+
+
+@dataclass
+class _Box:
+    """What waits of a feed: objects by key with when they were seen, and the messages that told of them."""
+
+    objects: dict[str, Listed] = field(default_factory=dict)
+    seen: dict[str, datetime] = field(default_factory=dict)
+    messages: list[Arrival] = field(default_factory=list)
+    failures: int = 0
+    not_before: float = 0.0
+
+
+class Worker:
+    """The worker of one home, on DuckDB. `run` goes on until `stop`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        instance: dg.DagsterInstance,
+        warehouse: DuckDBWarehouse,
+        events: ObjectEvents | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._settings, self._instance, self._warehouse = settings, instance, warehouse
+        self._events, self._say = events, say
+        self._feeds = load_feeds([settings.dbt_project / "models" / "staging"])
+        self._bucket = local.landing_bucket(settings)
+        manifest = transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
+        self._lineage = transform.lineage_of(manifest, self._feeds)
+        self._dbt = WarmDbt(settings.dbt_project, settings.dbt_home / WORKER, warehouse)
+        self._plan: dict[str, list[Listed]] = {}
+        defs = build_defs(
+            settings,
+            warehouse=warehouse,
+            feeds=self._feeds,
+            manifest=manifest,
+            resident=laps.Resident(self._dbt, lambda feed: self._plan.get(feed.name)),
+        )
+        self._sync = defs.resolve_job_def(automation.SYNC)
+        self._graph = defs.resolve_asset_graph()
+        quick = {job.name for job in defs.resolve_all_job_defs()}
+        self._jobs = {f: defs.resolve_job_def(f"{f}_seconds") for f in self._feeds if f"{f}_seconds" in quick}
+        self._boxes = {name: _Box() for name in self._feeds}
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        with self._warehouse.kept("preparing the worker"), self._warehouse.writing("worker") as session:
+            stages.prepare(session)
+            behind = pending.unbuilt_feeds(session, self._lineage, self._feeds.keys())
+        listed = built = 0.0
+        came = time.monotonic()
+        while not stop():
+            lease.beat(self._settings.home)
+            if time.monotonic() - listed >= (LIST_ALONE if self._events is None else LIST_BESIDE):
+                self._list()
+                listed = time.monotonic()
+            self._hear()
+            for name in self._due():
+                if self._lap(name):
+                    behind.add(name)
+                    came = time.monotonic()
+            now = time.monotonic()
+            if behind and (now - built >= WHOLE or now - came >= QUIET):
+                behind = set() if self._whole(behind) else behind
+                built = time.monotonic()
+
+    def _due(self) -> list[str]:
+        """Feeds of which something waits and may be tried."""
+        now = time.monotonic()
+        return [name for name, box in self._boxes.items() if box.objects and box.not_before <= now]
+
+    def _hear(self) -> None:
+        """What the queue tells; waits a second where nothing else is to be done."""
+        if self._events is None:
+            if not self._due():
+                time.sleep(0.2)
+            return
+        try:
+            arrivals = self._events.receive(0 if self._due() else 1, self._settings.batch_objects)
+        except (BotoCoreError, ClientError) as error:
+            self._say(f"the queue does not answer: {error}")
+            time.sleep(1)
+            return
+        strange = []
+        now = _now()
+        for arrival in arrivals:
+            feed = next(
+                (f for f in self._feeds.values() if arrival.listed.key.startswith(self._bucket.folder(f))), None
+            )
+            if feed is None:
+                strange.append(arrival)
+                continue
+            box = self._boxes[feed.name]
+            box.messages.append(arrival)
+            # Events of one key may come in any order: the latest tells what is there.
+            before = box.objects.get(arrival.listed.key)
+            if before is None or before.last_modified <= arrival.listed.last_modified:
+                box.objects[arrival.listed.key] = arrival.listed
+            box.seen.setdefault(arrival.listed.key, now)
+        if strange:
+            self._events.done(strange)
+
+    def _list(self) -> None:
+        """What no event told of."""
+        try:
+            for feed in self._feeds.values():
+                there = {each.key: each for each in self._bucket.listed(feed)}
+                if not there:
+                    continue
+                with self._warehouse.reading() as session:
+                    known = landing.known_etags(session, feed)
+                box, now = self._boxes[feed.name], _now()
+                for key, each in there.items():
+                    if known.get(key) != each.etag:
+                        box.objects.setdefault(key, each)
+                        box.seen.setdefault(key, now)
+        except (BotoCoreError, ClientError, LandingError, WarehouseBusy) as error:
+            self._say(f"what is new could not be listed: {error}")
+
+    def _lap(self, name: str) -> bool:
+        """One batch of the feed, up to what has to be there in seconds; did it work?"""
+        box = self._boxes[name]
+        plan = landing.plan_batch(box.objects.values(), {}, self._settings.batch_objects, self._settings.batch_bytes)
+        self._plan = {name: plan}
+        at: dict[str, datetime | None] = {
+            "landed": min(each.last_modified for each in plan),
+            "seen": min(box.seen[each.key] for each in plan),
+        }
+        try:
+            with self._warehouse.kept(f"feed {name}"):
+                result = self._jobs[name].execute_in_process(
+                    instance=self._instance,
+                    raise_on_error=False,
+                    tags=process_tags() | {"c360/worker": name, "c360/objects": str(len(plan))},
+                    run_config={
+                        "ops": {f"staging__{name}": {"config": {"max_batches": 1}}},
+                        "loggers": {"console": {}},
+                    },
+                )
+                if result.success:
+                    self._note(name, plan, at)
+        except WarehouseBusy as error:
+            self._say(str(error))
+            return False
+        finally:
+            self._plan = {}
+        if not result.success:
+            box.failures += 1
+            box.not_before = time.monotonic() + automation.pause(box.failures)
+            self._say(f"{name}: run {result.run_id[:8]} failed; again in {automation.pause(box.failures):.0f} s")
+            return False
+        self._forget(box, plan)
+        return True
+
+    def _note(self, name: str, plan: Sequence[Listed], at: dict[str, datetime | None]) -> None:
+        committed = self._dbt.at
+        for layer in ("core", "gold"):
+            of_layer = [when for table, when in committed.items() if self._dbt.schema_of(table) == layer]
+            at[layer] = max(of_layer, default=None)
+        with self._warehouse.writing("noting") as session:
+            ((staged, rows),) = session.rows(
+                "select max(loaded_at), count(*) from staging.object_ledger where feed = ? and batch = "
+                "(select max(batch) from staging.object_ledger where feed = ?)",
+                [name, name],
+            )
+            at["staged"] = staged
+            stages.record(session, name, len(plan), rows, at)
+
+    def _forget(self, box: _Box, plan: Sequence[Listed]) -> None:
+        done = {(each.key, each.etag) for each in plan}
+        box.failures, box.not_before = 0, 0.0
+        for key, etag in done:
+            if box.objects[key].etag == etag:
+                del box.objects[key]
+                del box.seen[key]
+        if self._events is not None:
+            told = [m for m in box.messages if m.listed.key not in box.objects]
+            self._events.done(told)
+            box.messages = [m for m in box.messages if m.listed.key in box.objects]
+
+    def _whole(self, behind: Collection[str]) -> bool:
+        """Everything that is made of these feeds, up to what readers see."""
+        others = self._lineage.not_made_of(behind)
+        selection = sorted(automation.made_of(behind, others).resolve(self._graph))
+        self._plan = {name: [] for name in self._feeds}
+        try:
+            with self._warehouse.kept("a whole build"):
+                result = self._sync.execute_in_process(
+                    instance=self._instance,
+                    raise_on_error=False,
+                    tags=process_tags() | {"c360/worker": "whole"},
+                    run_config={"loggers": {"console": {}}},
+                    asset_selection=selection,
+                )
+        except WarehouseBusy as error:
+            self._say(str(error))
+            return False
+        finally:
+            self._plan = {}
+        if not result.success:
+            self._say(f"the whole build {result.run_id[:8]} failed")
+        return bool(result.success)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
