@@ -59,7 +59,7 @@ def build_defs(
     policy: Any = {"retry_policy": automation.RETRIES, "pool": automation.POOL} if resident is None else resident.policy
 
     fetched: Any = {"fetching": fetching_of(settings), "forgotten": forgotten_of(settings)} | limits | policy
-    fetched |= {"told": resident.told} if resident else {}
+    fetched |= {"told": resident.told, "before": resident.loaded} if resident else {}
     loads = [staging.staging_asset(f, bucket, warehouse, settings.spool, **fetched) for f in feeds.values()]
     build = transform.transform_assets(
         settings.dbt_project, manifest, feeds, lineage, warehouse,

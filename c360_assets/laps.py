@@ -18,6 +18,7 @@ from c360_assets.landing import Listed
 from c360_assets.pending import Lineage
 
 if TYPE_CHECKING:
+    from c360_assets.staging import Loaded
     from c360_assets.warm import WarmDbt
 
 _LAYERS = ("clean", "core")
@@ -25,19 +26,27 @@ _LAYERS = ("clean", "core")
 
 @dataclass(frozen=True)
 class Resident:
-    """A process that stays: dbt in it, what it was told of new objects, and that nobody but itself tries again."""
+    """A process that stays: dbt in it, what it was told of new objects, what it has loaded since the last run, and that
+    nobody but itself tries again."""
 
     dbt: WarmDbt
     told: Callable[[Feed], Sequence[Listed] | None]
+    loaded: Callable[[Feed], Loaded]
     policy: Mapping[str, Any] = field(default_factory=lambda: {"retry_policy": None, "pool": None})
 
 
 @dataclass(frozen=True)
 class Lap:
-    """`tables`: schema.table; `gates`: (schema.view, name of a check on it)."""
+    """`tables`: schema.table; `gates`: (schema.view, name of a check on it); `checks`: names of those on the tables."""
 
     tables: tuple[str, ...]
     gates: tuple[tuple[str, str], ...]
+    checks: tuple[str, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all nodes, as dbt has them."""
+        return frozenset({table.split(".")[1] for table in self.tables} | {n for _, n in self.gates} | set(self.checks))
 
 
 def laps_of(manifest: Path, lineage: Lineage) -> dict[str, Lap]:
@@ -52,12 +61,20 @@ def laps_of(manifest: Path, lineage: Lineage) -> dict[str, Lap]:
         above = _ancestors(nodes, tables)
         between = (above & models.keys()) - tables
         gates = [
-            (names[node["attached_node"]], node["name"])
+            (names[str(_about(node))], node["name"])
             for node in nodes.values()
-            if node["resource_type"] == "test" and node.get("attached_node") in between
+            if node["resource_type"] == "test" and _about(node) in between
         ]
-        found[feed] = Lap(tuple(sorted(names[key] for key in tables)), tuple(sorted(gates)))
+        checks = [n["name"] for n in nodes.values() if n["resource_type"] == "test" and _about(n) in tables]
+        found[feed] = Lap(tuple(sorted(names[key] for key in tables)), tuple(sorted(gates)), tuple(sorted(checks)))
     return found
+
+
+def _about(test: Mapping[str, Any]) -> str | None:
+    """The model whose check it is: said where a test has several parents."""
+    said = test["config"]["meta"].get("dagster", {}).get("ref", {}).get("name")
+    of = test["depends_on"]["nodes"]
+    return next((parent for parent in of if parent.split(".")[-1] == said), None) if said else test.get("attached_node")
 
 
 def _is_made(node: Mapping[str, Any]) -> bool:

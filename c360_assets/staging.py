@@ -341,10 +341,11 @@ def staging_asset(
     fetching: Fetching | None = None,
     forgotten: Callable[[Bucket], Forgotten] | None = None,
     told: Callable[[Feed], Sequence[Listed] | None] = lambda feed: None,
+    before: Callable[[Feed], Loaded] = lambda feed: Loaded(),
     retry_policy: dg.RetryPolicy | None,
     pool: str | None,
 ) -> dg.AssetsDefinition:
-    """The staging table of one feed, loaded from its landing."""
+    """The staging table of one feed, loaded from its landing. `before`: what was loaded already and no run has told."""
 
     @dg.asset(
         key=["staging", feed.name],
@@ -372,6 +373,7 @@ def staging_asset(
         except Exception as error:
             passes = landing.may_pass(error) or may_pass(error)
             raise dg.Failure(description=str(error), allow_retries=passes) from error
+        loaded.add(before(feed))
         with warehouse.reading() as session:
             ((count,),) = session.rows(f"select count(*) from staging.{feed.name}")
         return dg.MaterializeResult(

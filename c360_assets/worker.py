@@ -1,8 +1,9 @@
 """Worker: a process that stays, sees new objects at once and makes of them what has to be there in seconds.
 
-Belongs here: the loop. Every lap is a run of Dagster like any other, on the same graph and the same ledger; the worker
-only saves what starting costs. Where it is gone the sensors take over within a minute, and what it left is finished by
-whoever comes next.
+Belongs here: the loop. A lap loads one batch of one feed and builds what has to follow at once, by the same ledger and
+the same marks as everybody else. A run of Dagster follows the laps within seconds: it goes over the same graph, checks
+what they left and tells it; to record each lap by itself would take longer than the lap. Where a lap meets anything odd
+the run comes at once, and meets it too. Where the worker is gone the sensors take over within a minute.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from datetime import UTC, datetime
 import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
 
-from c360_assets import automation, landing, laps, lease, local, pending, stages, transform
+from c360_assets import automation, checks, landing, laps, lease, local, pending, stages, staging, transform
 from c360_assets.definitions import build_defs
+from c360_assets.entities import declared
+from c360_assets.erasure import forgotten_of
 from c360_assets.feeds import load_feeds
 from c360_assets.landing import LandingError, Listed
 from c360_assets.object_events import Arrival, ObjectEvents
+from c360_assets.persons import hidden_columns
 from c360_assets.processes import process_tags
 from c360_assets.settings import Settings
 from c360_assets.warehouse import DuckDBWarehouse, WarehouseBusy
@@ -28,6 +32,8 @@ from c360_assets.warm import WarmDbt
 # Seconds: between two listings where no queue tells, and where one does; between two whole builds; of quiet before one
 # is made sooner.
 LIST_ALONE, LIST_BESIDE, WHOLE, QUIET = 1.0, 60.0, 60.0, 3.0
+# Seconds until a run tells of a lap; rows of a failing test that it shows.
+TELL, SHOWN = 10.0, 20
 WORKER = "worker"
 
 
@@ -60,19 +66,23 @@ class Worker:
         manifest = transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
         self._lineage = transform.lineage_of(manifest, self._feeds)
         self._dbt = WarmDbt(settings.dbt_project, settings.dbt_home / WORKER, warehouse)
-        self._plan: dict[str, list[Listed]] = {}
         defs = build_defs(
             settings,
             warehouse=warehouse,
             feeds=self._feeds,
             manifest=manifest,
-            resident=laps.Resident(self._dbt, lambda feed: self._plan.get(feed.name)),
+            resident=laps.Resident(self._dbt, lambda feed: (), lambda feed: self._taken(feed.name)),
         )
         self._sync = defs.resolve_job_def(automation.SYNC)
         self._graph = defs.resolve_asset_graph()
         quick = {job.name for job in defs.resolve_all_job_defs()}
         self._jobs = {f: defs.resolve_job_def(f"{f}_seconds") for f in self._feeds if f"{f}_seconds" in quick}
+        self._laps = {name: lap for name, lap in laps.laps_of(manifest, self._lineage).items() if name in self._jobs}
+        self._hidden = hidden_columns(declared(settings.dbt_project), self._feeds)
+        self._forgotten = forgotten_of(settings)
         self._boxes = {name: _Box() for name in self._feeds}
+        self._tally = {name: staging.Loaded() for name in self._feeds}
+        self._told_at: dict[str, float] = {}
 
     def run(self, stop: Callable[[], bool]) -> None:
         with self._warehouse.kept("preparing the worker"), self._warehouse.writing("worker") as session:
@@ -91,9 +101,21 @@ class Worker:
                     behind.add(name)
                     came = time.monotonic()
             now = time.monotonic()
+            for name, tally in self._tally.items():
+                if tally.batches and now - self._told_at.get(name, 0.0) >= TELL:
+                    self._run(name)
+            now = time.monotonic()
             if behind and (now - built >= WHOLE or now - came >= QUIET):
                 behind = set() if self._whole(behind) else behind
                 built = time.monotonic()
+        for name, tally in self._tally.items():
+            if tally.batches:
+                self._run(name)
+
+    def _taken(self, name: str) -> staging.Loaded:
+        """What was loaded since the last run told it."""
+        taken, self._tally[name] = self._tally[name], staging.Loaded()
+        return taken
 
     def _due(self) -> list[str]:
         """Feeds of which something waits and may be tried."""
@@ -150,52 +172,72 @@ class Worker:
 
     def _lap(self, name: str) -> bool:
         """One batch of the feed, up to what has to be there in seconds; did it work?"""
-        box = self._boxes[name]
-        plan = landing.plan_batch(box.objects.values(), {}, self._settings.batch_objects, self._settings.batch_bytes)
-        self._plan = {name: plan}
+        box, feed = self._boxes[name], self._feeds[name]
+        limits = self._settings.batch_objects, self._settings.batch_bytes
+        plan = landing.plan_batch(box.objects.values(), {}, *limits)
         at: dict[str, datetime | None] = {
             "landed": min(each.last_modified for each in plan),
             "seen": min(box.seen[each.key] for each in plan),
         }
         try:
             with self._warehouse.kept(f"feed {name}"):
-                result = self._jobs[name].execute_in_process(
-                    instance=self._instance,
-                    raise_on_error=False,
-                    tags=process_tags() | {"c360/worker": name, "c360/objects": str(len(plan))},
-                    run_config={
-                        "ops": {f"staging__{name}": {"config": {"max_batches": 1}}},
-                        "loggers": {"console": {}},
-                    },
-                )
-                if result.success:
-                    self._note(name, plan, at)
+                loaded = staging.load_new(
+                    feed, self._bucket, self._warehouse, self._settings.spool, objects=limits[0], size=limits[1],
+                    batches=1, forgotten=lambda: self._forgotten(self._bucket), told=plan, say=self._say,
+                )  # fmt: skip
+                at["staged"] = _now()
+                self._tally[name].add(loaded)
+                is_sound = self._follow(name)
+                if is_sound:
+                    self._note(name, plan, loaded, at)
         except WarehouseBusy as error:
             self._say(str(error))
             return False
-        finally:
-            self._plan = {}
-        if not result.success:
+        except Exception as error:  # noqa: BLE001 - S3, DuckDB, a record that breaks the reader: the run tells which
+            self._say(f"{name}: {error}")
+            is_sound = False
+        if not is_sound and not self._run(name):
             box.failures += 1
             box.not_before = time.monotonic() + automation.pause(box.failures)
-            self._say(f"{name}: run {result.run_id[:8]} failed; again in {automation.pause(box.failures):.0f} s")
+            self._say(f"{name}: again in {automation.pause(box.failures):.0f} s")
             return False
         self._forget(box, plan)
         return True
 
-    def _note(self, name: str, plan: Sequence[Listed], at: dict[str, datetime | None]) -> None:
+    def _follow(self, name: str) -> bool:
+        """What follows the load; False where a run has to look at it."""
+        lap = self._laps[name]
+        with self._warehouse.writing("looking at staging") as session:
+            behind = [self._feeds[each] for each in sorted(self._lineage.feeds_behind(lap.tables))]
+            if checks.held_up(session, behind, self._hidden):
+                return False
+        built = self._dbt.build(lap.names, SHOWN)
+        return all(each.status in ("success", "pass", "warn") for each in built)
+
+    def _run(self, name: str) -> bool:
+        """The run that tells what the laps of the feed did, and finishes what they did not; did it work?"""
+        tally = self._tally[name]
+        tags = {"c360/worker": name, "c360/laps": str(tally.batches), "c360/objects": str(tally.objects)}
+        try:
+            with self._warehouse.kept(f"feed {name}"):
+                result = self._jobs[name].execute_in_process(
+                    instance=self._instance, raise_on_error=False, tags=process_tags() | tags
+                )
+        except WarehouseBusy as error:
+            self._say(str(error))
+            return False
+        self._told_at[name] = time.monotonic()
+        if not result.success:
+            self._say(f"{name}: run {result.run_id[:8]} failed")
+        return bool(result.success)
+
+    def _note(self, name: str, plan: Sequence[Listed], loaded: staging.Loaded, at: dict[str, datetime | None]) -> None:
         committed = self._dbt.at
         for layer in ("core", "gold"):
             of_layer = [when for table, when in committed.items() if self._dbt.schema_of(table) == layer]
             at[layer] = max(of_layer, default=None)
         with self._warehouse.writing("noting") as session:
-            ((staged, rows),) = session.rows(
-                "select max(loaded_at), count(*) from staging.object_ledger where feed = ? and batch = "
-                "(select max(batch) from staging.object_ledger where feed = ?)",
-                [name, name],
-            )
-            at["staged"] = staged
-            stages.record(session, name, len(plan), rows, at)
+            stages.record(session, name, len(plan), loaded.rows, at)
 
     def _forget(self, box: _Box, plan: Sequence[Listed]) -> None:
         done = {(each.key, each.etag) for each in plan}
@@ -213,7 +255,6 @@ class Worker:
         """Everything that is made of these feeds, up to what readers see."""
         others = self._lineage.not_made_of(behind)
         selection = sorted(automation.made_of(behind, others).resolve(self._graph))
-        self._plan = {name: [] for name in self._feeds}
         try:
             with self._warehouse.kept("a whole build"):
                 result = self._sync.execute_in_process(
@@ -226,8 +267,6 @@ class Worker:
         except WarehouseBusy as error:
             self._say(str(error))
             return False
-        finally:
-            self._plan = {}
         if not result.success:
             self._say(f"the whole build {result.run_id[:8]} failed")
         return bool(result.success)
