@@ -207,6 +207,8 @@ def _parser() -> argparse.ArgumentParser:
         "--generate", action="store_true", help="let generators land customer files and till receipts now and then"
     )
 
+    up.add_argument("--clicks", type=float, default=20.0, metavar="PER_SECOND", help="that are generated (20)")
+
     api = add("api", "api", "The API over what is served: customers, their history, orders, products.")
     api.add_argument("--host", default="127.0.0.1", help="to listen on; another than this machine needs a public key")
     api.add_argument("--port", type=int, default=8000)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +12,9 @@ from pathlib import Path
 from c360_assets import local
 from c360_assets.cli import DONE, ERROR, UsageError, say
 from c360_assets.feeds import load_feeds
+from c360_assets.parts import Parts
 from c360_assets.settings import PROJECT, Settings
+from c360_assets.streams import broker
 from c360_assets.warehouse import DuckDBWarehouse, open_warehouse
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -108,62 +108,80 @@ def up(options: argparse.Namespace, settings: Settings) -> int:
         with local.dagster_instance(settings) as instance:
             local.reap(instance, settings.spool, alone=True)
         prepare(options, settings)
-        started = [
-            subprocess.Popen(
-                [Path(sys.executable).with_name("dagster"), "dev", "-w", PROJECT / "workspace.yaml",
-                 "-p", str(options.port), "-h", "127.0.0.1"],
-                cwd=settings.dagster_home, start_new_session=True,
-            ),
-            _own("api", options.api_port),
-        ]  # fmt: skip
-        if _is_there("streamlit"):
-            started.append(_own("dashboard", options.dashboard_port))
-        say(f"Dagster UI: http://127.0.0.1:{options.port}   S3: {endpoint}   Ctrl-C stops it all")
-        if options.generate:
-            started += _generators(settings, endpoint)
+        dagster: list[str | Path] = [Path(sys.executable).with_name("dagster"), "dev", "-w", PROJECT / "workspace.yaml",
+                   "-p", str(options.port), "-h", "127.0.0.1"]  # fmt: skip
+        parts = Parts(say)
         try:
-            # A generator that has sent all it had is done, and no reason to stop.
-            while started[0].poll() is None and not any(p.poll() for p in started):
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    started[0].wait(1)
-            say("c360 up: a part has stopped")
+            parts.add("Dagster", dagster, cwd=settings.dagster_home)
+            parts.add("the API", _own("api", "--port", str(options.api_port)))
+            if _is_there("streamlit"):
+                parts.add("the dashboards", _own("dashboard", "--port", str(options.dashboard_port)))
+            if settings.warehouse == "duckdb":
+                parts.add("the worker", _own("worker"), again=True)
+            bootstrap = _streams(settings, endpoint, parts)
+            if options.generate:
+                _generate(settings, endpoint, bootstrap, options.clicks, parts)
+            say(f"Dagster UI: http://127.0.0.1:{options.port}   S3: {endpoint}   Ctrl-C stops it all")
+            stopped = parts.watch()
+            say(f"c360 up: {stopped} has stopped")
             return ERROR
         except KeyboardInterrupt:
             say("stopping")
             return DONE
         finally:
-            for process in reversed(started):
-                local.stop(process, patience=20, ask=signal.SIGINT)
+            parts.stop()
 
 
-def _own(command: str, port: int) -> subprocess.Popen[bytes]:
-    """A command of ours, in a process of its own."""
-    return subprocess.Popen(
-        [Path(sys.executable).with_name("c360"), command, "--port", str(port)], start_new_session=True
-    )
+def _streams(settings: Settings, endpoint: str, parts: Parts) -> str:
+    """A consumer, and the broker of this machine if no other is named and its program is there; where the broker is."""
+    if not _is_there("confluent_kafka"):
+        return ""
+    bootstrap = settings.kafka_bootstrap
+    if not bootstrap:
+        if broker.program() is None:
+            return ""
+        port = local.free_port()
+        bootstrap = f"127.0.0.1:{port}"
+        local.ensure_bucket(settings, broker.BUCKET)
+        kept = broker.on_s3(endpoint) | (local.embedded_environment() if not settings.s3_endpoint else {})
+        parts.add("the broker", broker.command(port, f"s3://{broker.BUCKET}/"), again=True, environment=kept)
+        broker.await_listening(port)
+        broker.ensure_topic(bootstrap, CLICKS, 2)
+        say(f"Kafka: {bootstrap}")
+    parts.add("the consumer", _own("stream", "kafka", "--bootstrap", bootstrap, "--topic", CLICKS), again=True)
+    return bootstrap
+
+
+def _own(*arguments: str) -> list[str | Path]:
+    """A command of ours."""
+    return [Path(sys.executable).with_name("c360"), *arguments]
 
 
 def _is_there(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+CLICKS = "clickstream_events"
+
+_RATE = ("--rate", "0.03")  # files a second
 # What `up --generate` lands, now and then: a generator and what it is told.
 GENERATED = {
-    "customers": ("--customers", "1000", "--days", "1", "--interval", "150", "--rows-per-file", "500", "--rate", "0.1"),
-    "pos": ("--stores", "5", "--days", "3", "--interval", "600", "--receipts-per-object", "50", "--rate", "0.1"),
-    "shop": ("--customers", "1000", "--days", "1", "--interval", "3600", "--orders-per-file", "50", "--rate", "0.1"),
+    "customers": ("--customers", "1000", "--days", "1", "--interval", "150", "--rows-per-file", "500", *_RATE),
+    "pos": ("--stores", "5", "--days", "3", "--interval", "600", "--receipts-per-object", "50", *_RATE),
+    "shop": ("--customers", "1000", "--days", "1", "--interval", "3600", "--orders-per-file", "50", *_RATE),
 }
 
 
-def _generators(settings: Settings, endpoint: str) -> list[subprocess.Popen[bytes]]:
-    environment = os.environ | {"AWS_ENDPOINT_URL": endpoint}
+def _generate(settings: Settings, endpoint: str, bootstrap: str, clicks: float, parts: Parts) -> None:
+    environment = {"AWS_ENDPOINT_URL": endpoint}
     if not settings.s3_endpoint:
         environment |= local.embedded_environment()
     out = f"s3://{settings.bucket}/{settings.prefix}"
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "generator", feed, *told, "--faults", "--out", out],
-            cwd=PROJECT, env=environment, start_new_session=True,
-        )
-        for feed, told in GENERATED.items()
-    ]  # fmt: skip
+    made = {feed: [feed, *told, "--faults", "--out", out] for feed, told in GENERATED.items()}
+    if bootstrap:
+        told = ["--rate", str(clicks), "--out", f"kafka://{bootstrap}/{CLICKS}"]
+        made["clickstream"] = ["clickstream_live", *told]
+    for feed, arguments in made.items():
+        # One that has sent all it had is done, and no reason to stop.
+        command = [sys.executable, "-m", "generator", *arguments]
+        parts.add(f"the generator of {feed}", command, cwd=PROJECT, environment=environment, may_end=True)

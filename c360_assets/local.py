@@ -104,6 +104,12 @@ def embedded_events(settings: Settings) -> ObjectEvents | None:
     return ObjectEvents(client, url, settings.bucket)
 
 
+def ensure_bucket(settings: Settings, name: str) -> None:
+    """Another bucket beside the landing one."""
+    there = landing_bucket(settings)
+    Bucket(there.client, name, "").ensure()
+
+
 @contextmanager
 def embedded_s3(settings: Settings) -> Iterator[str]:
     """Yields the endpoint of this home's S3, started if there is none; the last of those who use it stops it.

@@ -66,6 +66,10 @@ class WarmDbt:
         self._orders: dict[frozenset[str], list[str]] = {}
         self.at: dict[str, datetime] = {}
 
+    def knows(self, names: Collection[str]) -> bool:
+        """Can it build these without dbt?"""
+        return frozenset(names) in self._orders
+
     def schema_of(self, unique_id: str) -> str:
         return str(self._manifest.nodes[unique_id].schema)
 
@@ -153,15 +157,22 @@ class WarmDbt:
 
 
 def _run(session: Session, told: Mapping[str, Any]) -> None:
-    """One model's statements: work tables first, then one transaction."""
+    """One model's statements in one transaction: what is read keeps its address until it is written."""
     batches, *steps = told["steps"]
-    session.execute(batches)
-    if not session.rows(f"select 1 from {told['model']}__batches limit 1"):
-        return
-    for step in steps:
-        session.execute(step)
-    if told["unless"] and session.rows(told["unless"]):
-        raise NotAsTold(str(told["model"]))
     with session.transaction():
+        session.execute(batches)
+        if not session.rows(f"select 1 from {told['model']}__batches limit 1"):
+            return
+        for step in steps:
+            session.execute(step)
+        if each := told["each"]:
+            query = f"select feed, cast(event_time as varchar) from ({each['of']}) as waiting order by feed, event_time"
+            for feed, instant in session.rows(query):
+                judged = each["do"].replace(":judged_feed", f"'{feed}'")
+                session.execute(judged.replace(":judged_at", f"cast('{instant}' as timestamp)"))
+        for step in told["then"]:
+            session.execute(step)
+        if told["unless"] and session.rows(told["unless"]):
+            raise NotAsTold(str(told["model"]))
         for write in told["writes"]:
             session.execute(write)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
@@ -34,6 +35,9 @@ from c360_assets.warm import WarmDbt
 LIST_ALONE, LIST_BESIDE, WHOLE, QUIET = 1.0, 60.0, 60.0, 3.0
 # Seconds until a run tells of a lap; rows of a failing test that it shows.
 TELL, SHOWN = 10.0, 20
+# After a whole build the next one rests so many times as long as it took, unless nothing else is to be done.
+REST = 15
+_PLAIN: Any = {"loggers": {"console": {}}}
 WORKER = "worker"
 
 
@@ -46,6 +50,8 @@ class _Box:
     messages: list[Arrival] = field(default_factory=list)
     failures: int = 0
     not_before: float = 0.0
+    since: float = 0.0
+    lap_seconds: float = 1.0
 
 
 class Worker:
@@ -71,7 +77,7 @@ class Worker:
             warehouse=warehouse,
             feeds=self._feeds,
             manifest=manifest,
-            resident=laps.Resident(self._dbt, lambda feed: (), lambda feed: self._taken(feed.name)),
+            resident=laps.Resident(self._dbt, lambda feed: self._plan, lambda feed: self._taken(feed.name)),
         )
         self._sync = defs.resolve_job_def(automation.SYNC)
         self._graph = defs.resolve_asset_graph()
@@ -81,36 +87,62 @@ class Worker:
         self._hidden = hidden_columns(declared(settings.dbt_project), self._feeds)
         self._forgotten = forgotten_of(settings)
         self._boxes = {name: _Box() for name in self._feeds}
+        self._plan: Sequence[Listed] = ()
         self._tally = {name: staging.Loaded() for name in self._feeds}
         self._told_at: dict[str, float] = {}
+        # Feeds with something that only a whole build makes, and since when; when the next one may be.
+        self._behind: dict[str, float] = {}
+        self._came = self._whole_at = self._retry_at = time.monotonic()
+        self._failed = 0
 
     def run(self, stop: Callable[[], bool]) -> None:
         with self._warehouse.kept("preparing the worker"), self._warehouse.writing("worker") as session:
             stages.prepare(session)
-            behind = pending.unbuilt_feeds(session, self._lineage, self._feeds.keys())
-        listed = built = 0.0
-        came = time.monotonic()
+            for name in pending.unbuilt_feeds(session, self._lineage, self._feeds.keys()):
+                self._behind[name] = time.monotonic()
+        listed = 0.0
         while not stop():
             lease.beat(self._settings.home)
             if time.monotonic() - listed >= (LIST_ALONE if self._events is None else LIST_BESIDE):
                 self._list()
                 listed = time.monotonic()
             self._hear()
-            for name in self._due():
-                if self._lap(name):
-                    behind.add(name)
-                    came = time.monotonic()
-            now = time.monotonic()
-            for name, tally in self._tally.items():
-                if tally.batches and now - self._told_at.get(name, 0.0) >= TELL:
-                    self._run(name)
-            now = time.monotonic()
-            if behind and (now - built >= WHOLE or now - came >= QUIET):
-                behind = set() if self._whole(behind) else behind
-                built = time.monotonic()
+            turn = self._next()
+            if turn is not None and self._lap(turn):
+                self._came = time.monotonic()
+                self._behind.setdefault(turn, self._came)
+            self._tell(TELL)
+            self._catch_up()
+        self._tell(0.0)
+
+    def _next(self) -> str | None:
+        """Which feed's turn it is: short laps come before long ones, and who waits long comes before both."""
+        now = time.monotonic()
+        ratio = {name: 1 + (now - self._boxes[name].since) / self._boxes[name].lap_seconds for name in self._due()}
+        return max(ratio, key=lambda name: ratio[name], default=None)
+
+    def _tell(self, after: float) -> None:
+        """The run of a feed whose laps no run has told for so many seconds."""
         for name, tally in self._tally.items():
-            if tally.batches:
-                self._run(name)
+            if tally.batches and time.monotonic() - self._told_at.get(name, 0.0) >= after:
+                self._run(name, ())
+
+    def _catch_up(self) -> None:
+        """What laps leave out: all of it in a quiet moment, else a feed at a time and only now and then."""
+        now = time.monotonic()
+        is_quiet = now - self._came >= QUIET and not self._due()
+        if not self._behind or now < (self._retry_at if is_quiet else max(self._retry_at, self._whole_at)):
+            return
+        feeds = list(self._behind) if is_quiet else [min(self._behind, key=lambda name: self._behind[name])]
+        if self._whole(feeds):
+            self._failed = 0
+            for name in feeds:
+                del self._behind[name]
+        else:
+            self._failed += 1
+            self._retry_at = time.monotonic() + automation.pause(self._failed)
+        done = time.monotonic()
+        self._whole_at = done + max(WHOLE, (done - now) * REST)
 
     def _taken(self, name: str) -> staging.Loaded:
         """What was loaded since the last run told it."""
@@ -149,9 +181,14 @@ class Worker:
             before = box.objects.get(arrival.listed.key)
             if before is None or before.last_modified <= arrival.listed.last_modified:
                 box.objects[arrival.listed.key] = arrival.listed
-            box.seen.setdefault(arrival.listed.key, now)
+            self._saw(box, arrival.listed.key, now)
         if strange:
             self._events.done(strange)
+
+    def _saw(self, box: _Box, key: str, now: datetime) -> None:
+        if not box.seen:
+            box.since = time.monotonic()
+        box.seen.setdefault(key, now)
 
     def _list(self) -> None:
         """What no event told of."""
@@ -166,43 +203,50 @@ class Worker:
                 for key, each in there.items():
                     if known.get(key) != each.etag:
                         box.objects.setdefault(key, each)
-                        box.seen.setdefault(key, now)
+                        self._saw(box, key, now)
         except (BotoCoreError, ClientError, LandingError, WarehouseBusy) as error:
             self._say(f"what is new could not be listed: {error}")
 
     def _lap(self, name: str) -> bool:
         """One batch of the feed, up to what has to be there in seconds; did it work?"""
-        box, feed = self._boxes[name], self._feeds[name]
-        limits = self._settings.batch_objects, self._settings.batch_bytes
-        plan = landing.plan_batch(box.objects.values(), {}, *limits)
+        box = self._boxes[name]
+        plan = landing.plan_batch(box.objects.values(), {}, self._settings.batch_objects, self._settings.batch_bytes)
+        began = time.monotonic()
         at: dict[str, datetime | None] = {
             "landed": min(each.last_modified for each in plan),
             "seen": min(box.seen[each.key] for each in plan),
         }
-        try:
-            with self._warehouse.kept(f"feed {name}"):
-                loaded = staging.load_new(
-                    feed, self._bucket, self._warehouse, self._settings.spool, objects=limits[0], size=limits[1],
-                    batches=1, forgotten=lambda: self._forgotten(self._bucket), told=plan, say=self._say,
-                )  # fmt: skip
-                at["staged"] = _now()
-                self._tally[name].add(loaded)
-                is_sound = self._follow(name)
-                if is_sound:
-                    self._note(name, plan, loaded, at)
-        except WarehouseBusy as error:
-            self._say(str(error))
-            return False
-        except Exception as error:  # noqa: BLE001 - S3, DuckDB, a record that breaks the reader: the run tells which
-            self._say(f"{name}: {error}")
-            is_sound = False
-        if not is_sound and not self._run(name):
+        worked = self._quick(name, plan, at) if self._dbt.knows(self._laps[name].names) else self._run(name, plan, at)
+        took = time.monotonic() - began
+        box.lap_seconds = (box.lap_seconds + took) / 2
+        if not worked:
             box.failures += 1
             box.not_before = time.monotonic() + automation.pause(box.failures)
             self._say(f"{name}: again in {automation.pause(box.failures):.0f} s")
             return False
         self._forget(box, plan)
         return True
+
+    def _quick(self, name: str, plan: Sequence[Listed], at: dict[str, datetime | None]) -> bool:
+        """A lap of which a run will tell; where it meets anything odd, the run comes at once."""
+        try:
+            with self._warehouse.kept(f"feed {name}"):
+                loaded = staging.load_new(
+                    self._feeds[name], self._bucket, self._warehouse, self._settings.spool,
+                    objects=self._settings.batch_objects, size=self._settings.batch_bytes, batches=1,
+                    forgotten=lambda: self._forgotten(self._bucket), told=plan,
+                )  # fmt: skip
+                at["staged"] = _now()
+                self._tally[name].add(loaded)
+                if self._follow(name):
+                    self._note(name, plan, loaded.rows, at)
+                    return True
+        except WarehouseBusy as error:
+            self._say(str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - S3, DuckDB, a record that breaks the reader: the run tells which
+            self._say(f"{name}: {error}")
+        return self._run(name, plan)
 
     def _follow(self, name: str) -> bool:
         """What follows the load; False where a run has to look at it."""
@@ -214,34 +258,39 @@ class Worker:
         built = self._dbt.build(lap.names, SHOWN)
         return all(each.status in ("success", "pass", "warn") for each in built)
 
-    def _run(self, name: str) -> bool:
-        """The run that tells what the laps of the feed did, and finishes what they did not; did it work?"""
+    def _run(self, name: str, plan: Sequence[Listed], at: dict[str, datetime | None] | None = None) -> bool:
+        """A run of Dagster: of the planned objects, if any, and of the laps that none has told; did it work?"""
+        self._plan = plan
         tally = self._tally[name]
-        tags = {"c360/worker": name, "c360/laps": str(tally.batches), "c360/objects": str(tally.objects)}
+        tags = {"c360/worker": name, "c360/laps": str(tally.batches), "c360/objects": str(tally.objects + len(plan))}
         try:
             with self._warehouse.kept(f"feed {name}"):
                 result = self._jobs[name].execute_in_process(
-                    instance=self._instance, raise_on_error=False, tags=process_tags() | tags
+                    instance=self._instance, raise_on_error=False, tags=process_tags() | tags, run_config=_PLAIN
                 )
+                if result.success and at is not None:
+                    self._note(name, plan, 0, at)
         except WarehouseBusy as error:
             self._say(str(error))
             return False
+        finally:
+            self._plan = ()
         self._told_at[name] = time.monotonic()
         if not result.success:
             self._say(f"{name}: run {result.run_id[:8]} failed")
         return bool(result.success)
 
-    def _note(self, name: str, plan: Sequence[Listed], loaded: staging.Loaded, at: dict[str, datetime | None]) -> None:
+    def _note(self, name: str, plan: Sequence[Listed], rows: int, at: dict[str, datetime | None]) -> None:
         committed = self._dbt.at
         for layer in ("core", "gold"):
             of_layer = [when for table, when in committed.items() if self._dbt.schema_of(table) == layer]
             at[layer] = max(of_layer, default=None)
         with self._warehouse.writing("noting") as session:
-            stages.record(session, name, len(plan), loaded.rows, at)
+            stages.record(session, name, len(plan), rows, at)
 
     def _forget(self, box: _Box, plan: Sequence[Listed]) -> None:
         done = {(each.key, each.etag) for each in plan}
-        box.failures, box.not_before = 0, 0.0
+        box.failures, box.not_before, box.since = 0, 0.0, time.monotonic()
         for key, etag in done:
             if box.objects[key].etag == etag:
                 del box.objects[key]
@@ -261,7 +310,7 @@ class Worker:
                     instance=self._instance,
                     raise_on_error=False,
                     tags=process_tags() | {"c360/worker": "whole"},
-                    run_config={"loggers": {"console": {}}},
+                    run_config=_PLAIN,
                     asset_selection=selection,
                 )
         except WarehouseBusy as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,7 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
-from generator import clicks, customers, debezium, dms, shop, till
+from generator import clicks, customers, debezium, dms, live, shop, till
 from generator.changes import ChangeFaults, ChangeSpec
 from generator.clicks import CLICK_MIX, ClickFaults, ClickSpec
 from generator.customers import CustomerSpec
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     feed: argparse.ArgumentParser = options.parser
     try:
         try:
+            if options.objects is None:
+                return _live(options)
             objects, sink = options.objects(options), open_sink(options.out)
         except ValueError as wrong:
             feed.error(str(wrong))
@@ -90,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_shop(feeds.add_parser("shop", help="the shop's seven feeds, as CSV", description=about))
     about = "What visitors do on the shop's pages, JSON lines by the hour: looking, buying, logging in, coming back."
     _add_clicks(feeds.add_parser("clickstream", help="clicks on the shop's pages, as JSON lines", description=about))
+    about = "Clicks of now at a set rate, until Ctrl-C or for so many seconds; ends by saying what was sent."
+    _add_live(feeds.add_parser("clickstream_live", help="clicks as they happen, to a broker or S3", description=about))
     return parser
 
 
@@ -277,6 +282,27 @@ def _clicks(options: argparse.Namespace) -> Iterable[GeneratedObject]:
             **_run(options),
         )
     )
+
+
+def _add_live(parser: argparse.ArgumentParser) -> None:
+    default = ClickSpec()
+    places = "kafka://HOST:PORT/TOPIC|kinesis://STREAM|s3://BUCKET/PREFIX|DIR"
+    parser.add_argument("--out", required=True, metavar=places, help="where the events go")
+    parser.add_argument("--rate", type=_rate, default=100.0, metavar="EVENTS_PER_SECOND", help="(100)")
+    parser.add_argument("--seconds", type=float, help="how long; until Ctrl-C if not given")
+    parser.add_argument("--customers", type=int, default=default.customers, help="how many there are (%(default)s)")
+    parser.add_argument("--products", type=int, default=default.products, help="how many there are (%(default)s)")
+    parser.set_defaults(parser=parser, objects=None)
+
+
+def _live(options: argparse.Namespace) -> int:
+    asked: list[int] = []
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda number, _: asked.append(number))
+    visitors = clicks.Visitors(options.customers, options.products, time.time_ns())
+    sent = live.send(visitors, live.open_outlet(options.out), options.rate, options.seconds, lambda: bool(asked))
+    print(f"sent {sent.events} events, {sent.purchases} purchases, revenue {sent.revenue}")
+    return EXIT_DONE
 
 
 def _rate(text: str) -> float:

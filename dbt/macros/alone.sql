@@ -25,10 +25,13 @@
 
 {% macro absences_alone(entity) %}
   {%- set table = ref(entity.name ~ '_absences') -%}
-  {%- set work = table.identifier -%}
   {%- set snapshots = table.incorporate(path={'identifier': entity.name ~ '_snapshots'}) -%}
+  {%- do return(absences_told(entity, table, snapshots, absence_rows(entity.name, ref(entity.name ~ '_rows'), ref('superseded_objects')))) -%}
+{% endmacro %}
+
+{% macro absences_told(entity, table, snapshots, stream) %}
+  {%- set work = table.identifier -%}
   {%- set feeds = absence_feeds(entity.name) -%}
-  {%- set stream = absence_rows(entity.name, ref(entity.name ~ '_rows'), ref('superseded_objects')) -%}
   {%- set steps = absence_steps(entity, feeds, work, snapshots, stream) -%}
   {%- do return(alone(table, consumed_by(entity.name ~ '_rows'), steps.gather, absence_write(entity, work, table, snapshots),
     {'of': steps.each, 'do': absence_verdict(entity, feeds, work, snapshots, ':judged_feed', ':judged_at')}, steps.settle)) -%}
@@ -69,7 +72,10 @@
 {% macro steps_alone(steps) %}
   {%- set made = [] -%}
   {%- for step in steps -%}
-    {%- do made.append(step.sql if step.name is none else new_work_table(step.name, numbered(step.sql) if step.numbered else step.sql)) -%}
+    {%- if step.name is none %}{% do made.append(step.sql) -%}
+    {%- elif step.numbered %}{% do made.extend(new_numbered_work_table(step.name, step.sql)) -%}
+    {%- else %}{% do made.append(new_work_table(step.name, step.sql)) -%}
+    {%- endif -%}
   {%- endfor -%}
   {%- do return(made) -%}
 {% endmacro %}

@@ -324,16 +324,17 @@
   A work table whose rows are told apart by `_id`, a number. DuckDB would count rows on one core alone, and numbers those
   of a table anyhow: there the table is `<name>_rows`, and its name a view that shows the number.
 -#}
-{% macro numbered_work_table(name, sql) %}{{ return(adapter.dispatch('numbered_work_table', 'c360')(name, sql)) }}{% endmacro %}
-{% macro duckdb__numbered_work_table(name, sql) %}
-  {%- do work_table(name ~ '_rows', sql) -%}
-  {%- call statement('numbered', auto_begin=False) %}
-    create or replace temporary view {{ name }} as select rowid as _id, * from {{ name }}_rows
-  {% endcall -%}
+{% macro numbered_work_table(name, sql) %}
+  {%- for made in new_numbered_work_table(name, sql) %}
+    {%- call statement('numbered', auto_begin=False) %}{{ made }}{% endcall -%}
+  {%- endfor -%}
 {% endmacro %}
-{% macro snowflake__numbered_work_table(name, sql) %}
-  {%- do work_table(name, numbered(sql)) -%}
+{% macro new_numbered_work_table(name, sql) %}{{ return(adapter.dispatch('new_numbered_work_table', 'c360')(name, sql)) }}{% endmacro %}
+{% macro duckdb__new_numbered_work_table(name, sql) %}
+  {%- do return([new_work_table(name ~ '_rows', sql),
+    'create or replace temporary view ' ~ name ~ ' as select rowid as _id, * from ' ~ name ~ '_rows']) -%}
 {% endmacro %}
+{% macro snowflake__new_numbered_work_table(name, sql) %}{% do return([new_work_table(name, numbered(sql))]) %}{% endmacro %}
 {% macro numbered(sql) %}select {{ row_number_of_any() }} as _id, unnumbered.* from ({{ sql }}) as unnumbered{% endmacro %}
 {#- Changes to rows of it: `numbered_rows` is what to write to, `row_id` its number there. -#}
 {% macro numbered_rows(name) %}{{ return(adapter.dispatch('numbered_rows', 'c360')(name)) }}{% endmacro %}

@@ -347,7 +347,7 @@ def test_a_run_that_cannot_be_is_an_error_that_says_why(wrong: dict[str, int], m
         ([], "required: FEED"),
         (
             ["custmers"],
-            "invalid choice: 'custmers' (choose from 'customers', 'customers_debezium', 'customers_dms', 'pos', 'shop', 'clickstream')",
+            "invalid choice: 'custmers' (choose from 'customers', 'customers_debezium', 'customers_dms', 'pos', 'shop', 'clickstream', 'clickstream_live')",
         ),
         (["customers"], "required: --out"),
         (["customers", "--out", "x", "--late", "2"], "late is 2: a share lies between 0 and 1"),

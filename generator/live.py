@@ -1,0 +1,143 @@
+"""Clicks as they happen: events of now, at a set rate, to a broker or as small objects, until one has had enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from importlib import import_module
+from typing import Any, Protocol
+
+from generator.clicks import Event, Visitors, line_of
+from generator.objects import GeneratedObject
+from generator.sink import SinkError, open_sink
+
+_TICKS = 10  # a second
+
+
+@dataclass
+class Sent:
+    """What was sent, so that it can be counted at the other end."""
+
+    events: int = 0
+    purchases: int = 0
+    revenue: Decimal = Decimal(0)
+
+    def add(self, event: Event) -> None:
+        self.events += 1
+        if event["event_type"] == "purchase":
+            self.purchases += 1
+            self.revenue += Decimal(event["amount"])
+
+
+class Outlet(Protocol):
+    """Takes events in bunches."""
+
+    def put(self, lines: Sequence[bytes], keys: Sequence[bytes]) -> None:
+        """Returns when they are handed over."""
+
+    def close(self) -> None:
+        """Returns when all of them have arrived."""
+
+
+def send(visitors: Visitors, outlet: Outlet, rate: float, seconds: float | None, stop: Callable[[], bool]) -> Sent:
+    """Events of now at `rate` a second, for so many seconds or until `stop`. What is late is made up for."""
+    sent, began = Sent(), time.monotonic()
+    while not stop():
+        passed = time.monotonic() - began
+        if seconds is not None and passed >= seconds:
+            break
+        lines, keys = [], []
+        for _ in range(int(rate * passed) - sent.events):
+            event = visitors.next_event(datetime.now(UTC).replace(tzinfo=None))
+            lines.append(line_of(event))
+            keys.append(str(event["session_id"]).encode())
+            sent.add(event)
+        if lines:
+            outlet.put(lines, keys)
+        time.sleep(max(0.0, 1 / _TICKS - (time.monotonic() - began - passed)))
+    outlet.close()
+    return sent
+
+
+class _Kafka:
+    """A topic; events of one session go to one partition."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        library: Any = import_module("confluent_kafka")
+        self._topic, self._failed = topic, 0
+        self._producer = library.Producer(
+            {"bootstrap.servers": bootstrap, "linger.ms": 20, "message.timeout.ms": 300_000, "acks": "all"}
+        )
+
+    def put(self, lines: Sequence[bytes], keys: Sequence[bytes]) -> None:
+        for line, key in zip(lines, keys, strict=True):
+            while True:
+                try:
+                    self._producer.produce(self._topic, line, key, on_delivery=self._delivered)
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+        self._producer.poll(0)
+
+    def close(self) -> None:
+        left = self._producer.flush(300)
+        if left or self._failed:
+            raise SinkError(f"{left + self._failed} events did not arrive at the broker")
+
+    def _delivered(self, error: Any, _: Any) -> None:
+        self._failed += error is not None
+
+
+class _Kinesis:
+    """A stream; events of one session go to one shard."""
+
+    def __init__(self, stream: str) -> None:
+        self._stream, self._client = stream, import_module("boto3").client("kinesis")
+
+    def put(self, lines: Sequence[bytes], keys: Sequence[bytes]) -> None:
+        records = [{"Data": line, "PartitionKey": key.decode()} for line, key in zip(lines, keys, strict=True)]
+        for start in range(0, len(records), 500):
+            left = records[start : start + 500]
+            for attempt in range(10):
+                answer = self._client.put_records(StreamName=self._stream, Records=left)
+                left = [r for r, told in zip(left, answer["Records"], strict=True) if "ErrorCode" in told]
+                if not left:
+                    break
+                time.sleep(0.1 * 2**attempt)
+            else:
+                raise SinkError(f"{len(left)} events were not taken by stream '{self._stream}'")
+
+    def close(self) -> None:
+        """Each bunch has arrived when it was put."""
+
+
+class _Objects:
+    """Objects of a folder or of S3, one for each bunch."""
+
+    def __init__(self, out: str) -> None:
+        self._sink, self._count = open_sink(out), 0
+
+    def put(self, lines: Sequence[bytes], keys: Sequence[bytes]) -> None:
+        now = datetime.now(UTC).replace(tzinfo=None)
+        name = f"clickstream/live_{now:%Y%m%dT%H%M%S}_{self._count:06d}.json"
+        self._sink.put(GeneratedObject(name, b"\n".join(lines) + b"\n", self._count, now))
+        self._count += 1
+
+    def close(self) -> None:
+        """Each object has arrived when it was put."""
+
+
+def open_outlet(out: str) -> Outlet:
+    """Of `kafka://HOST:PORT/TOPIC`, `kinesis://STREAM`, `s3://BUCKET/PREFIX` or a folder's path."""
+    scheme, _, rest = out.partition("://")
+    if scheme == "kafka":
+        bootstrap, _, topic = rest.partition("/")
+        if not bootstrap or not topic:
+            raise ValueError(f"{out!r} names no topic: kafka://HOST:PORT/TOPIC")
+        return _Kafka(bootstrap, topic)
+    if scheme == "kinesis":
+        return _Kinesis(rest)
+    return _Objects(out)
