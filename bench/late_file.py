@@ -17,11 +17,12 @@ from pathlib import Path
 
 from bench.parts import Dbt, home, report, stacked
 from c360_assets import staging
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.feeds import load_feeds
 from c360_assets.landing import Listed
 from c360_assets.settings import PROJECT
 from c360_assets.spool import Outcome
-from c360_assets.warehouse import DuckDBWarehouse, insert, open_warehouse
+from c360_assets.warehouse import insert, open_warehouse
 
 DAYS = 200
 MODELS = ("+daily_sales_summary",)

@@ -20,11 +20,12 @@ from typing import Any
 
 from bench.parts import Dbt, home, report, stage_rows
 from c360_assets import staging
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.feeds import load_feeds
 from c360_assets.landing import Listed
 from c360_assets.settings import PROJECT
 from c360_assets.spool import Outcome
-from c360_assets.warehouse import DuckDBWarehouse, Session, insert, open_warehouse
+from c360_assets.warehouse import Session, insert, open_warehouse
 
 GOLD = ("dim_customer", "dim_product", "fct_order_items", "fct_order_items_changes", "fct_orders", "fct_orders_changes",
         "customer_sales", "product_category_days", "product_category_sales", "top_customers")  # fmt: skip

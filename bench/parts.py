@@ -22,11 +22,12 @@ from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
 
 from c360_assets import local, staging
+from c360_assets.duckdb_warehouse import DuckDBSession
 from c360_assets.feeds import load_feeds
 from c360_assets.landing import Listed
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.spool import Outcome
-from c360_assets.warehouse import DuckDBSession, Session
+from c360_assets.warehouse import Session
 
 C360 = Path(sys.executable).with_name("c360")
 PLOTS = PROJECT / "docs" / "bench"
@@ -239,6 +240,18 @@ def lines(
     axes.set_ylabel(units[1])
     axes.set_title(title)
     axes.legend(fontsize="small", loc="best")
+    _save(figure, name)
+
+
+def over_time(name: str, title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    """One plot beneath the other, each of (minute, value)."""
+    figure, rows = _pyplot().subplots(len(series), 1, sharex=True, figsize=(8, 2.6 * len(series)))
+    for axes, (label, points) in zip(rows, series.items(), strict=True):
+        axes.plot([x for x, _ in points], [y for _, y in points], ".", markersize=3)
+        axes.set_ylabel(label)
+        axes.set_ylim(bottom=0)
+    rows[0].set_title(title)
+    rows[-1].set_xlabel("minutes")
     _save(figure, name)
 
 

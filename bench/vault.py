@@ -17,9 +17,10 @@ from typing import Any
 
 from bench.parts import Dbt, home, report, stage_rows
 from c360_assets import staging
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.feeds import load_feeds
 from c360_assets.settings import PROJECT
-from c360_assets.warehouse import DuckDBWarehouse, Session, open_warehouse
+from c360_assets.warehouse import Session, open_warehouse
 
 CUSTOMERS, PRODUCTS, TRANSACTIONS = 10_000, 5_000, 100_000
 # What the system before said of itself.

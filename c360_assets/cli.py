@@ -207,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         "--generate", action="store_true", help="let generators land customer files and till receipts now and then"
     )
 
+    up.add_argument("--no-worker", action="store_true", help="leave all to the sensors")
     up.add_argument("--clicks", type=float, default=20.0, metavar="PER_SECOND", help="that are generated (20)")
 
     api = add("api", "api", "The API over what is served: customers, their history, orders, products.")

@@ -33,6 +33,7 @@ from c360_assets.commands_services import worker as worker
 from c360_assets.commands_snowflake import snowflake as snowflake
 from c360_assets.commands_streams import stream as stream
 from c360_assets.declared import DeclarationError
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.erasure import ErasureError
 from c360_assets.feeds import Feed, find_feed, load_feeds
 from c360_assets.landing import LandingError
@@ -42,15 +43,7 @@ from c360_assets.settings import ProjectError, Settings, SettingsError
 from c360_assets.snowflake.objects import BootstrapError
 from c360_assets.store import StoreRefused
 from c360_assets.streams import StreamError
-from c360_assets.warehouse import (
-    DuckDBWarehouse,
-    NotAQuery,
-    NoWarehouse,
-    Warehouse,
-    WarehouseBusy,
-    WarehouseRefused,
-    open_warehouse,
-)
+from c360_assets.warehouse import NotAQuery, NoWarehouse, Warehouse, WarehouseBusy, WarehouseRefused, open_warehouse
 
 WRONG = (
     DeclarationError, SettingsError, QuarantineError, NotAQuery, UsageError,

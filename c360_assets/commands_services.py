@@ -11,11 +11,12 @@ from pathlib import Path
 
 from c360_assets import local
 from c360_assets.cli import DONE, ERROR, UsageError, say
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.feeds import load_feeds
 from c360_assets.parts import Parts
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.streams import broker
-from c360_assets.warehouse import DuckDBWarehouse, open_warehouse
+from c360_assets.warehouse import open_warehouse
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -76,6 +77,7 @@ def dashboard(options: argparse.Namespace, settings: Settings) -> int:
 def worker(options: argparse.Namespace, settings: Settings) -> int:
     """The worker of this home until it is stopped; what it is at by then is finished first."""
     from c360_assets import lease, runs
+    from c360_assets.definitions import build_defs
     from c360_assets.worker import Worker
 
     warehouse = open_warehouse(settings, announce=say)
@@ -92,7 +94,7 @@ def worker(options: argparse.Namespace, settings: Settings) -> int:
             if code == ERROR:
                 return code
             with runs.quiet(settings):
-                at_work = Worker(settings, instance, warehouse, local.embedded_events(settings), say)
+                at_work = Worker(settings, instance, warehouse, local.embedded_events(settings), build_defs, say)
                 say("worker: at work; Ctrl-C stops it")
                 at_work.run(lambda: bool(asked))
     return DONE
@@ -116,7 +118,7 @@ def up(options: argparse.Namespace, settings: Settings) -> int:
             parts.add("the API", _own("api", "--port", str(options.api_port)))
             if _is_there("streamlit"):
                 parts.add("the dashboards", _own("dashboard", "--port", str(options.dashboard_port)))
-            if settings.warehouse == "duckdb":
+            if settings.warehouse == "duckdb" and not options.no_worker:
                 parts.add("the worker", _own("worker"), again=True)
             bootstrap = _streams(settings, endpoint, parts)
             if options.generate:

@@ -12,25 +12,13 @@ from typing import Any
 
 import dagster as dg
 
-from c360_assets import (
-    alerts,
-    automation,
-    checks,
-    landing,
-    laps,
-    lease,
-    local,
-    predictions,
-    report,
-    serve,
-    staging,
-    transform,
-)
+from c360_assets import alerts, automation, checks, landing, local, predictions, report, serve, staging, transform
 from c360_assets.entities import declared
 from c360_assets.erasure import forgotten_of
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import SENSOR_WAIT, Bucket
-from c360_assets.laps import Resident
+from c360_assets.laps import Resident, laps_of
+from c360_assets.lease import holder
 from c360_assets.pending import pending_feeds
 from c360_assets.persons import hidden_columns
 from c360_assets.settings import Settings
@@ -59,7 +47,7 @@ def build_defs(
     policy: Any = {"retry_policy": automation.RETRIES, "pool": automation.POOL} if resident is None else resident.policy
 
     fetched: Any = {"fetching": fetching_of(settings), "forgotten": forgotten_of(settings)} | limits | policy
-    fetched |= {"told": resident.told, "before": resident.loaded} if resident else {}
+    fetched |= resident.loading if resident else {}
     loads = [staging.staging_asset(f, bucket, warehouse, settings.spool, **fetched) for f in feeds.values()]
     build = transform.transform_assets(
         settings.dbt_project, manifest, feeds, lineage, warehouse,
@@ -72,31 +60,27 @@ def build_defs(
     landed = landing.landing_specs(feeds.values())
     registers = staging.register_specs([load.key for load in loads], warehouse.engine)
     jobs = {name: automation.feed_job(name, lineage.not_made_of([name])) for name in feeds}
-    quick = [automation.seconds_job(f, lap.tables, lap.gates) for f, lap in laps.laps_of(manifest, lineage).items()]
+    quick = [automation.seconds_job(f, lap.tables, lap.gates) for f, lap in laps_of(manifest, lineage).items()]
     sync = automation.sync_job()
     watched: Any = {"interval": settings.sensor_interval, "pause": automation.pause} | limits
-    watched |= {"worker": partial(lease.holder, settings.home)}
-    sensors = [
-        landing.landing_sensor(f, jobs[f.name], automation.SYNC, bucket, warehouse, **watched) for f in feeds.values()
-    ]
+    watched |= {"bucket": bucket, "warehouse": warehouse, "worker": partial(holder, settings.home)}
+    sensors = [landing.landing_sensor(f, jobs[f.name], automation.SYNC, **watched) for f in feeds.values()]
     if told_by := alerts.channels(settings):
         bounds = {f.name: f.fresh_within_hours for f in feeds.values() if f.fresh_within_hours is not None}
-        sensors.append(
-            alerts.alert_sensor(told_by, [job.name for job in jobs.values()], automation.SYNC, bounds, warehouse)
-        )
+        of_jobs = [job.name for job in jobs.values()]
+        sensors.append(alerts.alert_sensor(told_by, of_jobs, automation.SYNC, bounds, warehouse))
     staged_checks = [checks.staging_checks(f, warehouse, hidden) for f in feeds.values()]
     every_check = [*build.check_keys, *(key for check in staged_checks for key in check.check_keys)]
     page = report.report_asset(
         feeds, bucket, warehouse, settings.home, after=[*build.keys, *(load.key for load in loads)], checks=every_check
     )
     told = predictions.prediction_assets(warehouse, lineage.feeds_of, tags=automation.BY_PREDICTION, **policy)
-    there, store = lineage.feeds_of, partial(Store, settings.serving_url)
-    served = serve.serving_assets(settings.dbt_project, there, warehouse, store, every_check, **policy)
+    store = partial(Store, settings.serving_url)
+    served = serve.serving_assets(settings.dbt_project, lineage.feeds_of, warehouse, store, every_check, **policy)
     fresh = automation.freshness({dg.AssetKey(["staging", f.name]): f.fresh_within_hours for f in feeds.values()})
+    assets: Any = [*landed, *registers, *loads, build, *served, page, *told]
     return dg.Definitions(
-        assets=automation.with_policies(
-            [*landed, *registers, *loads, build, *served, page, *told], fresh, warehouse.engine
-        ),
+        assets=automation.with_policies(assets, fresh, warehouse.engine),
         asset_checks=staged_checks,
         jobs=[sync, *jobs.values(), *quick],
         schedules=automation.schedules(

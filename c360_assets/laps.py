@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from c360_assets.warm import WarmDbt
 
 _LAYERS = ("clean", "core")
+# What is served with a lap that makes the table of gold it is a view of.
+SERVED = {"gold.vw_real_time": "gold.real_time_metrics"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Resident:
     told: Callable[[Feed], Sequence[Listed] | None]
     loaded: Callable[[Feed], Loaded]
     policy: Mapping[str, Any] = field(default_factory=lambda: {"retry_policy": None, "pool": None})
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """What the assets of staging take."""
+        return {"told": self.told, "before": self.loaded}
 
 
 @dataclass(frozen=True)

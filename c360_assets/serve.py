@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 
+from c360_assets import stages
 from c360_assets.entities import declared
 from c360_assets.status import check_status, last_checks
 from c360_assets.store import OBJECTS, Change, Row, Shape, Store
@@ -28,6 +29,10 @@ class Source:
 
     shape: Shape
     reads: str
+
+
+# What is served within seconds, as its own table of gold is.
+REAL_TIME = Shape("real_time", ("happened_minute", "event_type"))
 
 
 def sources(personal: Collection[str]) -> list[Source]:
@@ -68,10 +73,12 @@ def sources(personal: Collection[str]) -> list[Source]:
         Source(Shape("top_customers", ("currency", "revenue_rank", "customer_id"), (), hidden), "gold.top_customers"),
         Source(Shape("issues", ("issue", "severity", "subject")), "gold.issue_counts"),
         Source(Shape("feed_days", ("feed", "loaded_on")), "gold.feed_days"),
+        Source(REAL_TIME, "gold.vw_real_time"),
     ]
 
 
 CHECKS = Shape("checks", ("asset", "name"))
+STAGES = Shape("stage_seconds", ("feed", "stage"))
 
 
 def serving_assets(
@@ -100,11 +107,23 @@ def serving_assets(
         for each in served
     ]
 
+    specs.append(
+        dg.AssetSpec(
+            ["serving", STAGES.name],
+            deps=[dg.AssetKey(["staging", "object_ledger"])],
+            description="Seconds from the object to each stage, of the worker's batches in the last hour, per feed.",
+        )
+    )
+
     @dg.multi_asset(name="serving", specs=specs, can_subset=True, **policy)
     def serving(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         chosen = [each for each in served if dg.AssetKey(["serving", each.shape.name]) in context.selected_asset_keys]
-        told = Change(CHECKS, checked(context.instance, checks), anew=True)
-        generation, batch, counts = serve(served, chosen, warehouse, store(), [told])
+        with warehouse.writing("asking how long it took") as session:
+            took = stages.seconds(session)
+        told = [Change(CHECKS, checked(context.instance, checks), anew=True), Change(STAGES, took, anew=True)]
+        generation, batch, counts = serve(served, chosen, warehouse, store(), told)
+        if dg.AssetKey(["serving", STAGES.name]) in context.selected_asset_keys:
+            yield dg.MaterializeResult(asset_key=["serving", STAGES.name], metadata=_stage_metadata(took))
         for each in chosen:
             if each.shape.name in counts:
                 brought, gone = counts[each.shape.name]
@@ -114,6 +133,13 @@ def serving_assets(
                 )
 
     return [serving]
+
+
+def _stage_metadata(took: Sequence[Row]) -> dict[str, Any]:
+    """`clickstream gold p95`: seconds."""
+    return {
+        f"{row['feed']} {row['stage']} {share}": float(row[share]) for row in took for share in ("p50", "p95", "p99")
+    }
 
 
 def serve(

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from c360_assets import landing, output
+from c360_assets import landing, output, stages
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket
 from c360_assets.warehouse import NoWarehouse, Session, Warehouse
@@ -45,10 +45,11 @@ class CheckStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The state of one home."""
+    """The state of one home. `seconds`: how long the worker's batches of the last hour took to each stage."""
 
     feeds: list[FeedStatus]
     checks: list[CheckStatus]
+    seconds: list[dict[str, Any]]
 
 
 def status_of(
@@ -62,9 +63,9 @@ def status_of(
     try:
         with warehouse.reading() as session:
             ledgers = {f.name: landing.known_etags(session, f) for f in feeds.values()}
-            counts = _counts(session)
+            counts, took = _counts(session), stages.seconds(session)
     except NoWarehouse:
-        ledgers, counts = {}, {}
+        ledgers, counts, took = {}, {}, []
     told = []
     now = datetime.now(UTC).replace(tzinfo=None)
     for feed in feeds.values():
@@ -81,7 +82,8 @@ def status_of(
             )
         )
     records = last_checks(instance, checks)
-    return Status(told, [check_status(key, records[key]) for key in sorted(checks, key=lambda k: k.to_user_string())])
+    said = [check_status(key, records[key]) for key in sorted(checks, key=lambda k: k.to_user_string())]
+    return Status(told, said, took)
 
 
 def write_status(status: Status, form: str) -> None:
@@ -93,6 +95,9 @@ def write_status(status: Status, form: str) -> None:
     feeds = [asdict(f) for f in status.feeds]
     if feeds:
         output.write(list(feeds[0]), [list(f.values()) for f in feeds], "table")
+    if status.seconds:
+        print("\nSeconds from the object to each stage, by the worker, in the last hour:")
+        output.write(list(status.seconds[0]), [list(row.values()) for row in status.seconds], "table")
     passed = [c for c in status.checks if c.status == "passed"]
     print(f"\n{len(passed)} of {len(status.checks)} checks passed")
     rest = [c for c in status.checks if c.status != "passed"]

@@ -53,7 +53,7 @@ def prepare_manifest(project: Path, home: Path, warehouse: Warehouse) -> Path:
         fingerprint = fingerprint_of(project)
         if manifest.exists() and stamp.exists() and stamp.read_text() == fingerprint:
             return manifest
-        with _environment(warehouse.dbt_environment()):
+        with environment(warehouse.dbt_environment()):
             parsed = subprocess.run(
                 [DBT, "--quiet", "--no-use-colors", "parse", "--target", warehouse.target, "--project-dir", project,
                  "--profiles-dir", project, "--target-path", manifest.parent, "--log-path", manifest.parent],
@@ -70,7 +70,7 @@ def entities_alone(project: Path, home: Path, warehouse: Warehouse, entities: Se
     """{entity: its models' statements}, as dbt/macros/alone.sql gives them. Nothing is asked of the warehouse."""
     home.mkdir(parents=True, exist_ok=True)
     wanted = ", ".join(f"{{{{ entity_alone('{entity}') }}}}" for entity in entities)
-    with _environment(warehouse.dbt_environment() | QUIET), tempfile.TemporaryDirectory(dir=home) as folder:
+    with environment(warehouse.dbt_environment() | QUIET), tempfile.TemporaryDirectory(dir=home) as folder:
         rendered = subprocess.run(
             [DBT, "--quiet", "--no-use-colors", "compile", "--no-introspect", "--no-populate-cache",
              "--inline", f"[{wanted}]", "--target", warehouse.target, "--project-dir", project,
@@ -200,7 +200,7 @@ def transform_assets(
         folder = _run_folder(manifest, context.run.run_id)
         with (
             warehouse.held("dbt build"),
-            _environment(warehouse.dbt_environment() | QUIET | {"C360_RUN": context.run.run_id}),
+            environment(warehouse.dbt_environment() | QUIET | {"C360_RUN": context.run.run_id}),
         ):
             try:
                 if missing - selected:
@@ -368,7 +368,7 @@ def fingerprint_of(project: Path) -> str:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
     """dbt takes its profile from the environment, in our process (for names) and in its own."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

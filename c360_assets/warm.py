@@ -10,7 +10,6 @@ taken twice.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
 
 from c360_assets.settings import ProjectError
+from c360_assets.transform import environment
 from c360_assets.warehouse import Session, Warehouse
 
 _TOLD = "alone: "
@@ -113,23 +113,13 @@ class WarmDbt:
                 lap = json.loads(text.removeprefix(_TOLD))
                 told[self._ids[lap["model"]]] = lap
 
-        environment = self._warehouse.dbt_environment() | {TELL: "1"}
-        before = {name: os.environ.get(name) for name in environment}
-        os.environ.update(environment)
-        try:
-            with self._warehouse.held("dbt build"):
-                done: Any = dbtRunner(manifest=self._manifest, callbacks=[hear]).invoke(
-                    ["--quiet", "--no-write-json", "--cache-selected-only", "build", "--indirect-selection", "empty",
-                     "--exclude-resource-type", "unit_test", "--select", *sorted(names), *self._places]
-                )  # fmt: skip
-                # Else this process keeps DuckDB's lock on the file.
-                DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+        with environment(self._warehouse.dbt_environment() | {TELL: "1"}), self._warehouse.held("dbt build"):
+            done: Any = dbtRunner(manifest=self._manifest, callbacks=[hear]).invoke(
+                ["--quiet", "--no-write-json", "--cache-selected-only", "build", "--indirect-selection", "empty",
+                 "--exclude-resource-type", "unit_test", "--select", *sorted(names), *self._places]
+            )  # fmt: skip
+            # Else this process keeps DuckDB's lock on the file.
+            DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
         if done.exception is not None:
             raise ProjectError(str(done.exception))
         results = list(done.result)

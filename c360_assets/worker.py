@@ -17,8 +17,8 @@ from typing import Any
 import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
 
-from c360_assets import automation, checks, landing, laps, lease, local, pending, stages, staging, transform
-from c360_assets.definitions import build_defs
+from c360_assets import automation, checks, landing, laps, lease, local, pending, serve, stages, staging, transform
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.entities import declared
 from c360_assets.erasure import forgotten_of
 from c360_assets.feeds import load_feeds
@@ -27,7 +27,8 @@ from c360_assets.object_events import Arrival, ObjectEvents
 from c360_assets.persons import hidden_columns
 from c360_assets.processes import process_tags
 from c360_assets.settings import Settings
-from c360_assets.warehouse import DuckDBWarehouse, WarehouseBusy
+from c360_assets.store import Store
+from c360_assets.warehouse import WarehouseBusy
 from c360_assets.warm import WarmDbt
 
 # Seconds: between two listings where no queue tells, and where one does; between two whole builds; of quiet before one
@@ -55,7 +56,7 @@ class _Box:
 
 
 class Worker:
-    """The worker of one home, on DuckDB. `run` goes on until `stop`."""
+    """The worker of one home, on DuckDB. `build` makes the graph; `run` goes on until `stop`."""
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class Worker:
         instance: dg.DagsterInstance,
         warehouse: DuckDBWarehouse,
         events: ObjectEvents | None,
+        build: Callable[..., dg.Definitions],
         say: Callable[[str], None],
     ) -> None:
         self._settings, self._instance, self._warehouse = settings, instance, warehouse
@@ -72,7 +74,7 @@ class Worker:
         manifest = transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
         self._lineage = transform.lineage_of(manifest, self._feeds)
         self._dbt = WarmDbt(settings.dbt_project, settings.dbt_home / WORKER, warehouse)
-        defs = build_defs(
+        defs = build(
             settings,
             warehouse=warehouse,
             feeds=self._feeds,
@@ -86,6 +88,9 @@ class Worker:
         self._laps = {name: lap for name, lap in laps.laps_of(manifest, self._lineage).items() if name in self._jobs}
         self._hidden = hidden_columns(declared(settings.dbt_project), self._feeds)
         self._forgotten = forgotten_of(settings)
+        customer = declared(settings.dbt_project).get("customer")
+        served = serve.sources(customer.personal if customer else ())
+        self._served = [each for each in served if each.reads in self._lineage.feeds_of]
         self._boxes = {name: _Box() for name in self._feeds}
         self._plan: Sequence[Listed] = ()
         self._tally = {name: staging.Loaded() for name in self._feeds}
@@ -239,6 +244,7 @@ class Worker:
                 at["staged"] = _now()
                 self._tally[name].add(loaded)
                 if self._follow(name):
+                    at["served"] = self._serve(name)
                     self._note(name, plan, loaded.rows, at)
                     return True
         except WarehouseBusy as error:
@@ -257,6 +263,14 @@ class Worker:
                 return False
         built = self._dbt.build(lap.names, SHOWN)
         return all(each.status in ("success", "pass", "warn") for each in built)
+
+    def _serve(self, name: str) -> datetime | None:
+        """What readers are to see in seconds; None where the feed has nothing of it."""
+        chosen = [each for each in self._served if laps.SERVED.get(each.reads) in self._laps[name].tables]
+        if not chosen:
+            return None
+        serve.serve(self._served, chosen, self._warehouse, Store(self._settings.serving_url))
+        return _now()
 
     def _run(self, name: str, plan: Sequence[Listed], at: dict[str, datetime | None] | None = None) -> bool:
         """A run of Dagster: of the planned objects, if any, and of the laps that none has told; did it work?"""

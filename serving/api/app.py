@@ -6,6 +6,7 @@ they look like.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -39,6 +40,7 @@ Id = Annotated[str, Path(description="Text, as the feed gives it.", min_length=1
 Skip = Annotated[int, Query(ge=0, le=10_000_000, description="Rows to pass over; `after` is faster far in.")]
 After = Annotated[str | None, Query(description="`next` of the page before: costs the same however far in.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+Minutes = Annotated[int, Query(ge=1, le=1440, description="Before the newest of them.")]
 
 
 _ID = {"type": "string", "minLength": 1, "maxLength": 200}
@@ -125,7 +127,15 @@ class Counts:
         self.generation = Gauge("c360_served_generation", "Generation in the serving store.", registry=self.registry)
         self.served_at = Gauge("c360_served_at_seconds", "When it was written, since 1970.", registry=self.registry)
 
+        self._stages = Gauge(
+            "c360_stage_seconds", "Seconds from the object to the stage, in the last hour.",
+            ["feed", "stage", "quantile"], registry=self.registry,
+        )  # fmt: skip
         self._known: dict[tuple[str, int], tuple[Any, Any]] = {}
+
+    def took(self, feed: str, stage: str, quantiles: Mapping[str, Any]) -> None:
+        for name in ("p50", "p95", "p99"):
+            self._stages.labels(feed, stage, f"0.{name[1:]}").set(float(quantiles[name]))
 
     def note(self, path: str, status: int, seconds: float) -> None:
         if (path, status) not in self._known:
@@ -318,9 +328,15 @@ def create_app(settings: Settings) -> FastAPI:
         key = ("ordered_at", "source", "order_id")
         return await page(request, "orders", key, skip, limit, after, newest_first=True)
 
-    @app.get("/metrics/realtime", summary="What happened in the last minutes; empty until clicks come")
-    async def realtime(request: Request) -> Response:
-        return _response(request, b'{"minutes":[]}', await generation())
+    @app.get("/metrics/realtime", summary="What happened in each of the last minutes, newest first")
+    async def realtime(request: Request, minutes: Minutes = 60) -> Response:
+        last = await one("select max(happened_minute) from real_time", {})
+        since = reads.earlier(last[0], minutes) if last and last[0] else ""
+        rows = await store.rows(
+            "select doc, '{}' from real_time where happened_minute > :since order by happened_minute desc, event_type",
+            {"since": since},
+        )
+        return _response(request, f'{{"minutes":{reads.array(rows)}}}'.encode(), await generation())
 
     @app.get("/quality", summary="How many issues there are of each kind")
     async def quality(request: Request, skip: Skip = 0, limit: Limit = 100, after: After = None) -> Response:
@@ -340,6 +356,8 @@ def create_app(settings: Settings) -> FastAPI:
         if row is not None:
             counts.generation.set(row[0])
             counts.served_at.set(reads.seconds(row[1]))
+            for feed, stage, doc, _ in await store.rows("select feed, stage, doc, '' from stage_seconds", {}):
+                counts.took(feed, stage, json.loads(doc))
         return Response(generate_latest(counts.registry), media_type="text/plain; version=0.0.4")
 
     @app.exception_handler(Problem)

@@ -12,7 +12,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,16 @@ def joined(doc: str, personal: str) -> str:
 
 def listed(rows: Sequence[Row], following: str | None) -> bytes:
     """{items, next}: `next` is what to ask for the page after, null on the last one."""
-    items = ",".join(joined(row[0], row[1]) for row in rows)
-    return f'{{"items":[{items}],"next":{json.dumps(following)}}}'.encode()
+    return f'{{"items":{array(rows)},"next":{json.dumps(following)}}}'.encode()
+
+
+def array(rows: Sequence[Row]) -> str:
+    return f"[{','.join(joined(row[0], row[1]) for row in rows)}]"
+
+
+def earlier(instant: str, minutes: int) -> str:
+    """An instant of the store, so many minutes before."""
+    return (datetime.fromisoformat(instant) - timedelta(minutes=minutes)).isoformat(timespec="microseconds")
 
 
 def cursor_of(key: Sequence[str]) -> str:

@@ -30,7 +30,9 @@ def page(data: Data) -> None:
         strict=True,
     ):
         place.metric(label, whole(counts.get(status, 0)))
-    came, checked, found = st.tabs(["What came in", "Checks", "Issues"])
+    came, checked, found, took = st.tabs(["What came in", "Checks", "Issues", "How long it takes"])
+    with took:
+        _seconds(data.frame("stage_seconds"))
     with came:
         _feeds(feeds)
     with checked:
@@ -76,6 +78,15 @@ def _feeds(days: pd.DataFrame) -> None:
     totals["refused"] = (totals["quarantined"] / totals["received"]).fillna(0)
     share = st.column_config.ProgressColumn("Refused", format="percent", min_value=0, max_value=1)
     table(totals, "feeds", number=counted, time=("last_loaded_at",), config={"refused": share})
+
+
+def _seconds(stages: pd.DataFrame) -> None:
+    if stages.empty:
+        nothing("The worker has brought nothing in the last hour.", "`c360 worker`, or `make up`.")
+        return
+    told = numbers(stages, "p50", "p95", "p99").sort_values(["feed", "p50"])
+    table(told, "seconds", ("feed", "stage", "p50", "p95", "p99", "batches", "objects"))
+    st.caption("Seconds since the object landed, in the last hour before this was served.")
 
 
 def _checks(checks: pd.DataFrame) -> None:

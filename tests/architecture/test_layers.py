@@ -22,7 +22,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 GENERATOR = sorted((PROJECT / "generator").glob("*.py"))
 ROOMS = {"landing", "staging", "transform", "checks"}
 # Who hands an environment on to a child process, or sets the one it starts with.
-HANDS_ON = {"local", "parts", "warm", "transform", "commands", "commands_services"}
+HANDS_ON = {"local", "parts", "transform", "commands", "commands_services"}
 
 
 def named(paths: list[Path]) -> list[Any]:

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from c360_assets import local, pending
+from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.worker import Worker
@@ -28,7 +29,19 @@ TABLES = (
     "clean.quarantine", "core.stock_count",
 )  # fmt: skip
 # When and in which batch it was loaded is not the same twice; of equal copies a rebuild may name another one's object.
-LOADING = {"_batch", "batch", "known_at", "_loaded_batch", "loaded_at", "refused_at", "_ended_batch", "_last_modified", "_key", "_etag", "_row"}
+LOADING = {
+    "_batch",
+    "batch",
+    "known_at",
+    "_loaded_batch",
+    "loaded_at",
+    "refused_at",
+    "_ended_batch",
+    "_last_modified",
+    "_key",
+    "_etag",
+    "_row",
+}
 
 
 @pytest.fixture
@@ -62,7 +75,7 @@ def test_laps_make_what_a_build_makes_and_runs_tell_of_them(home: Settings) -> N
     objects = objects_of(4)
     with local.dagster_instance(home) as instance:
         said: list[str] = []
-        worker = Worker(home, instance, platform.warehouse, local.embedded_events(home), said.append)  # type: ignore[arg-type]
+        worker = Worker(home, instance, platform.warehouse, local.embedded_events(home), build_defs, said.append)  # type: ignore[arg-type]
         waiting = list(objects)
 
         def stop() -> bool:

@@ -18,10 +18,11 @@ import boto3
 import pytest
 
 from c360_assets import staging
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket, Listed
 from c360_assets.settings import PROJECT
-from c360_assets.warehouse import DuckDBWarehouse, Session
+from c360_assets.warehouse import Session
 from tests.parts import Platform, Row, digest, settings_at
 
 NO_TESTS = ("--exclude-resource-type", "test")

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from c360_assets import serve
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.settings import Settings
 from c360_assets.store import Change, Store
-from c360_assets.warehouse import DuckDBWarehouse, insert, open_warehouse
+from c360_assets.warehouse import insert, open_warehouse
 from tests.parts import settings_at
 
 TABLES = {

@@ -18,8 +18,8 @@ import duckdb
 import pytest
 
 from c360_assets import cli
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.settings import PROJECT
-from c360_assets.warehouse import DuckDBWarehouse
 
 
 class Told(NamedTuple):

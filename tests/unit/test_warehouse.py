@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from c360_assets import staging
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.snowflake.warehouse import SnowflakeWarehouse
 from c360_assets.warehouse import (
     INTEGER,
     TEXT,
     TIMESTAMP,
-    DuckDBWarehouse,
     NoWarehouse,
     Session,
     WarehouseBusy,
