@@ -77,8 +77,6 @@ def dashboard(options: argparse.Namespace, settings: Settings) -> int:
 def worker(options: argparse.Namespace, settings: Settings) -> int:
     """The worker of this home until it is stopped; what it is at by then is finished first."""
     from c360_assets import lease, runs
-    from c360_assets.definitions import build_defs
-    from c360_assets.worker import Worker
 
     warehouse = open_warehouse(settings, announce=say)
     if not isinstance(warehouse, DuckDBWarehouse):
@@ -93,10 +91,7 @@ def worker(options: argparse.Namespace, settings: Settings) -> int:
             code = runs.sync(settings, instance, say=say)
             if code == ERROR:
                 return code
-            with runs.quiet(settings):
-                at_work = Worker(settings, instance, warehouse, local.embedded_events(settings), build_defs, say)
-                say("worker: at work; Ctrl-C stops it")
-                at_work.run(lambda: bool(asked))
+            runs.work(settings, instance, warehouse, lambda: bool(asked), say)
     return DONE
 
 

@@ -45,7 +45,6 @@ def build_defs(
     hidden = hidden_columns(declared(settings.dbt_project), feeds)
     limits: Any = {"objects": settings.batch_objects, "size": settings.batch_bytes}
     policy: Any = {"retry_policy": automation.RETRIES, "pool": automation.POOL} if resident is None else resident.policy
-
     fetched: Any = {"fetching": fetching_of(settings), "forgotten": forgotten_of(settings)} | limits | policy
     fetched |= resident.loading if resident else {}
     loads = [staging.staging_asset(f, bucket, warehouse, settings.spool, **fetched) for f in feeds.values()]

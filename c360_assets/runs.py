@@ -13,6 +13,7 @@ import dagster as dg
 from c360_assets import automation, local, transform
 from c360_assets.cli import BLOCKED, DONE, ERROR
 from c360_assets.definitions import build_defs
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.feeds import load_feeds
 from c360_assets.pending import pending_feeds
 from c360_assets.processes import process_tags
@@ -57,6 +58,22 @@ def sync(
             else None,
         )
     return _told(result, say)
+
+
+def work(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    warehouse: DuckDBWarehouse,
+    stop: Callable[[], bool],
+    say: Callable[[str], None],
+) -> None:
+    """The worker, until `stop`."""
+    from c360_assets.worker import Worker  # dbt with it, which no other run needs in this process
+
+    with quiet(settings):
+        at_work = Worker(settings, instance, warehouse, local.embedded_events(settings), build_defs, say)
+        say("worker: at work; Ctrl-C stops it")
+        at_work.run(stop)
 
 
 def predict(settings: Settings, instance: dg.DagsterInstance, *, as_of: str, say: Callable[[str], None]) -> int:

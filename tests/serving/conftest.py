@@ -39,6 +39,7 @@ TABLES = {
     "segment_move_counts": "currency varchar, segment_before varchar, segment varchar, count_customers bigint",
     "cohort_retention": "cohort_month date, months_since integer, count_customers bigint, count_active bigint, retention double",
     "top_customers": "currency varchar, revenue_rank bigint, customer_id varchar, first_name varchar, last_name varchar, email varchar, net_revenue decimal(38, 4)",
+    "vw_real_time": "happened_minute timestamp, event_type varchar, count_events bigint, count_customers bigint, count_sessions bigint, count_purchases bigint, revenue decimal(38, 4)",
     "feed_days": "feed varchar, loaded_on date, count_objects bigint, received bigint, accepted bigint, quarantined bigint, duplicates bigint, last_loaded_at timestamp",
 }
 PERSONAL = ("email", "first_name", "last_name")
@@ -72,9 +73,12 @@ class Gold:
         served = serve.sources(PERSONAL)
         chosen = [each for each in served if not names or each.shape.name in names]
         checks = [{"asset": "core/customer", "name": "one_row_per_key", "status": "failed", "at": datetime(2026, 1, 1)}]
-        beside = [Change(serve.CHECKS, checks, anew=True)]
+        took = [
+            {"feed": "clickstream", "stage": "gold", "batches": 3, "objects": 4, "p50": 0.4, "p95": 0.9, "p99": 1.5}
+        ]
+        beside = [Change(serve.CHECKS, checks, anew=True), Change(serve.STAGES, took, anew=True)]
         counts = dict(serve.serve(served, chosen, self.warehouse, self.store, beside)[2])
-        assert counts.pop("checks") == (1, 0)
+        assert counts.pop("checks") == counts.pop("stage_seconds") == (1, 0)
         return counts
 
 

@@ -136,6 +136,22 @@ def test_orders_history_timeline_products_quality(api: TestClient) -> None:
     assert of("/quality", "count_issues") == [3]
     assert of("/customers/nobody/orders", "order_id") == []
     assert api.get("/metrics/realtime").json() == {"minutes": []}
+    assert 'c360_stage_seconds{feed="clickstream",quantile="0.95",stage="gold"} 0.9' in api.get("/metrics").text
+
+
+def test_the_last_minutes_are_told_newest_first(filled: Gold, api: TestClient) -> None:
+    for minute in (1, 30, 59):
+        filled.put("vw_real_time", (datetime(2026, 3, 1, 12, minute), "purchase", 2, 1, 1, 2, "12.5000"))
+    filled.serve()
+    told = api.get("/metrics/realtime").json()["minutes"]
+    assert [row["happened_minute"] for row in told] == [
+        "2026-03-01T12:59:00Z",
+        "2026-03-01T12:30:00Z",
+        "2026-03-01T12:01:00Z",
+    ]
+    assert told[0]["revenue"] == "12.5000"
+    assert len(api.get("/metrics/realtime", params={"minutes": 30}).json()["minutes"]) == 2
+    assert api.get("/metrics/realtime", params={"minutes": 0}).status_code == 422
 
 
 def test_persons_are_searched_and_seen_by_their_scope_alone(api: TestClient) -> None:
