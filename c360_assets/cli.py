@@ -131,7 +131,11 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     land = add("land", "land", "Put files on S3, under their feed; prints key, etag and new, same or overwritten.")
-    land.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder whose files are meant")
+    land.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a file, or a folder whose files are meant")
+    land.add_argument("--watch", type=Path, metavar="DIR", help="stay, land what is laid there, and move it aside")
+    land.add_argument(
+        "--settle", type=float, default=2.0, metavar="SECONDS", help="a file is whole when nobody wrote (2)"
+    )
     land.add_argument("--feed", required=True, help="the feed that the files belong to")
 
     _stream_arguments(add("stream", "stream", "Land what a broker brings, each event once, until it is stopped."))

@@ -32,6 +32,7 @@ from c360_assets.commands_services import up as up
 from c360_assets.commands_services import worker as worker
 from c360_assets.commands_snowflake import snowflake as snowflake
 from c360_assets.commands_streams import stream as stream
+from c360_assets.commands_streams import watch
 from c360_assets.declared import DeclarationError
 from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.erasure import ErasureError
@@ -91,6 +92,10 @@ def guarded(command: Command, options: argparse.Namespace, settings: Settings) -
 
 def land(options: argparse.Namespace, settings: Settings) -> int:
     feed = find_feed(_feeds(settings), options.feed)
+    if bool(options.paths) == bool(options.watch):
+        raise UsageError("say which files to land, PATH ..., or --watch DIR, and not both")
+    if options.watch:
+        return watch(options, settings, feed)
     files = list(_files(options.paths))
     twice = {f.name for f in files if sum(other.name == f.name for other in files) > 1}
     if twice:

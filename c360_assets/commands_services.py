@@ -131,7 +131,7 @@ def up(options: argparse.Namespace, settings: Settings) -> int:
 
 def _streams(settings: Settings, endpoint: str, parts: Parts) -> str:
     """A consumer, and the broker of this machine if no other is named and its program is there; where the broker is."""
-    if not _is_there("confluent_kafka"):
+    if not _is_there("confluent_kafka") or FEED not in load_feeds([settings.dbt_project / "models" / "staging"]):
         return ""
     bootstrap = settings.kafka_bootstrap
     if not bootstrap:
@@ -145,7 +145,9 @@ def _streams(settings: Settings, endpoint: str, parts: Parts) -> str:
         broker.await_listening(port)
         broker.ensure_topic(bootstrap, CLICKS, 2)
         say(f"Kafka: {bootstrap}")
-    parts.add("the consumer", _own("stream", "kafka", "--bootstrap", bootstrap, "--topic", CLICKS), again=True)
+    parts.add(
+        "the consumer", _own("stream", "kafka", "--bootstrap", bootstrap, "--topic", CLICKS, "--feed", FEED), again=True
+    )
     return bootstrap
 
 
@@ -158,7 +160,7 @@ def _is_there(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-CLICKS = "clickstream_events"
+CLICKS, FEED = "clickstream_events", "clickstream"
 
 _RATE = ("--rate", "0.03")  # files a second
 # What `up --generate` lands, now and then: a generator and what it is told.

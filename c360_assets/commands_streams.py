@@ -1,4 +1,4 @@
-"""Commands that bring streams to S3 until they are stopped: `c360 stream kafka`."""
+"""Commands that bring things to S3 until they are stopped: `c360 stream kafka`, `c360 land --watch`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from c360_assets import local
 from c360_assets.cli import DONE, UsageError, say
-from c360_assets.feeds import find_feed, load_feeds
+from c360_assets.drop import DropFolder
+from c360_assets.feeds import Feed, find_feed, load_feeds
 from c360_assets.settings import Settings
 from c360_assets.streams.decoding import Decode, avro_object, json_object
 from c360_assets.streams.shelf import DEAD_LETTERS, Shelf
@@ -49,6 +50,22 @@ def kafka(options: argparse.Namespace, settings: Settings) -> int:
         say(f"landing topic {options.topic} of {bootstrap} as feed {feed.name}; Ctrl-C stops it")
         done = landing.run(stop, options.idle)
     print(f"{done.events} events landed in {done.objects} objects, {done.dead} dead letters")
+    return DONE
+
+
+def watch(options: argparse.Namespace, settings: Settings, feed: Feed) -> int:
+    """Lands what is laid into a folder until SIGTERM or Ctrl-C."""
+    if not options.watch.is_dir():
+        raise UsageError(f"--watch {options.watch}: is no folder")
+    if options.settle <= 0:
+        raise UsageError(f"--settle {options.settle:g}: has to be more than 0 seconds")
+    stop = _asked_to_stop()
+    with local.embedded_s3(settings):
+        bucket = local.landing_bucket(settings)
+        bucket.ensure()
+        say(f"watching {options.watch} for feed {feed.name}; Ctrl-C stops it")
+        for landed in DropFolder(options.watch, bucket, feed, settle=options.settle, say=say).watch(stop):
+            print(*landed, flush=True)
     return DONE
 
 

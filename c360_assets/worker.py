@@ -26,6 +26,7 @@ from c360_assets.landing import LandingError, Listed
 from c360_assets.object_events import Arrival, ObjectEvents
 from c360_assets.persons import hidden_columns
 from c360_assets.processes import process_tags
+from c360_assets.retention import BY_WORKER, prune
 from c360_assets.settings import Settings
 from c360_assets.store import Store
 from c360_assets.warehouse import WarehouseBusy
@@ -36,6 +37,8 @@ from c360_assets.warm import WarmDbt
 LIST_ALONE, LIST_BESIDE, WHOLE, QUIET = 1.0, 60.0, 60.0, 3.0
 # Seconds until a run tells of a lap; rows of a failing test that it shows.
 TELL, SHOWN = 10.0, 20
+# Seconds between two looks for runs that are too old.
+PRUNE = 300.0
 # After a whole build the next one rests so many times as long as it took, unless nothing else is to be done.
 REST = 15
 _PLAIN: Any = {"loggers": {"console": {}}}
@@ -105,12 +108,15 @@ class Worker:
             stages.prepare(session)
             for name in pending.unbuilt_feeds(session, self._lineage, self._feeds.keys()):
                 self._behind[name] = time.monotonic()
-        listed = 0.0
+        listed = pruned = 0.0
         while not stop():
             lease.beat(self._settings.home)
             if time.monotonic() - listed >= (LIST_ALONE if self._events is None else LIST_BESIDE):
                 self._list()
                 listed = time.monotonic()
+            if time.monotonic() - pruned >= PRUNE:
+                prune(self._instance, self._settings.dagster_home)
+                pruned = time.monotonic()
             self._hear()
             turn = self._next()
             if turn is not None and self._lap(turn):
@@ -276,7 +282,11 @@ class Worker:
         """A run of Dagster: of the planned objects, if any, and of the laps that none has told; did it work?"""
         self._plan = plan
         tally = self._tally[name]
-        tags = {"c360/worker": name, "c360/laps": str(tally.batches), "c360/objects": str(tally.objects + len(plan))}
+        tags = BY_WORKER | {
+            "c360/worker": name,
+            "c360/laps": str(tally.batches),
+            "c360/objects": str(tally.objects + len(plan)),
+        }
         try:
             with self._warehouse.kept(f"feed {name}"):
                 result = self._jobs[name].execute_in_process(
@@ -323,7 +333,7 @@ class Worker:
                 result = self._sync.execute_in_process(
                     instance=self._instance,
                     raise_on_error=False,
-                    tags=process_tags() | {"c360/worker": "whole"},
+                    tags=process_tags() | BY_WORKER | {"c360/worker": "whole"},
                     run_config=_PLAIN,
                     asset_selection=selection,
                 )

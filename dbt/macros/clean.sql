@@ -14,7 +14,7 @@
 {%- endmacro %}
 
 {% macro timestamp_pattern() -%}
-[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)? ?([Zz]|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?)?
+[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)? ?([Zz]|UTC|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?)?
 {%- endmacro %}
 
 {#- The wall clock reading of an ISO timestamp or date, its fraction cut to microseconds, its offset left aside. -#}
@@ -23,16 +23,16 @@
     when {{ matches(text, timestamp_pattern()) }}
     then {{ try_typed(
       "case when length(" ~ text ~ ") = 10 then " ~ text ~ " || ' 00:00:00' else "
-      ~ replaced(replaced("replace(" ~ replaced(text, ' ?([Zz]|[+-][0-9]{2}:?[0-9]{2})$', '') ~ ", ',', '.')",
+      ~ replaced(replaced("replace(" ~ replaced(text, ' ?([Zz]|UTC|[+-][0-9]{2}:?[0-9]{2})$', '') ~ ", ',', '.')",
                           '^(.{10})[T ](.{5})$', '<1> <2>:00'),
                  '^(.{10})[T ](.{8}([.][0-9]{1,6})?)[0-9]*$', '<1> <2>') ~ " end", 'timestamp') }}
   end
 {%- endmacro %}
 
-{#- Minutes by which the stated offset is ahead of UTC: 0 for Z, null where none is stated. -#}
+{#- Minutes by which the stated offset is ahead of UTC: 0 for Z and for UTC, null where none is stated. -#}
 {% macro parsed_offset(text) -%}
   case
-    when {{ matches(text, '.{11,}[Zz]') }} then 0
+    when {{ matches(text, '.{11,}([Zz]|UTC)') }} then 0
     when {{ matches(text, '.{11,}[+-][0-9]{2}:?[0-9]{2}') }}
     then (case when {{ matches(text, '.*[-][0-9]{2}:?[0-9]{2}') }} then -1 else 1 end)
       * (cast(substr(right(replace({{ text }}, ':', ''), 4), 1, 2) as int) * 60 + cast(right({{ text }}, 2) as int))

@@ -97,6 +97,19 @@ def test_a_landed_file_becomes_history_without_anybody_asking(up: Up, tmp_path: 
     up.wait("the history", 300, lambda: up.run("query", count, "--format", "csv").endswith("\n2\n"))
 
 
+def test_a_worker_that_is_killed_is_started_again_and_goes_on(up: Up, tmp_path: Path) -> None:
+    (worker,) = (p for p in psutil.Process(up.process.pid).children() if p.cmdline()[-1] == "worker")
+    worker.kill()
+    file = tmp_path / "customer_20260102000000.csv"
+    file.write_text("customer_id,city\n3,Ulm\n")
+    up.run("land", str(file), "--feed", "customers")
+    count = "select count(*) from core.customer_history"
+    up.wait("the history", 300, lambda: up.run("query", count, "--format", "csv").endswith("\n3\n"))
+    said = (up.home / "up.log").read_text()
+    assert "the worker has ended with -9; again in" in said
+    up.wait("the worker", 120, lambda: (up.home / "up.log").read_text().count("worker: at work") == 2)
+
+
 def test_the_page_shows_the_graph(up: Up, tmp_path: Path) -> None:
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="no playwright: `make browser` installs it and Chromium"
