@@ -84,7 +84,7 @@ def build_defs(
         jobs=[sync, *jobs.values(), *quick],
         schedules=automation.schedules(
             sync,
-            lambda: pending_feeds(feeds, lineage, bucket(), warehouse, SENSOR_WAIT),
+            lambda: () if holder(settings.home) else pending_feeds(feeds, lineage, bucket(), warehouse, SENSOR_WAIT),
             lineage.not_made_of,
             with_predictions=bool(told),
         ),

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from c360_assets.processes import is_alive, started_at
 
-# Seconds without a beat after which others do the work: more than a long lap takes.
-SILENCE = 60.0
+# Seconds without a beat after which others do the work: more than the longest build takes. One that is killed is gone
+# at once; this is for one that hangs.
+SILENCE = 300.0
 
 
 class LeaseTaken(RuntimeError):

@@ -3,7 +3,7 @@
 Belongs here: the loop. A lap loads one batch of one feed and builds what has to follow at once, by the same ledger and
 the same marks as everybody else. A run of Dagster follows the laps within seconds: it goes over the same graph, checks
 what they left and tells it; to record each lap by itself would take longer than the lap. Where a lap meets anything odd
-the run comes at once, and meets it too. Where the worker is gone the sensors take over within a minute.
+the run comes at once, and meets it too. Where the worker is gone the sensors take over.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from c360_assets.warm import WarmDbt
 LIST_ALONE, LIST_BESIDE, WHOLE, QUIET = 1.0, 60.0, 60.0, 3.0
 # Seconds until a run tells of a lap; rows of a failing test that it shows.
 TELL, SHOWN = 10.0, 20
+# Seconds to the next attempt, at most: 2, 4, 8, ... Another run may be between its load and its build, and soon over.
+LONGEST = 60.0
 # Seconds between two looks for runs that are too old.
 PRUNE = 300.0
 # After a whole build the next one rests so many times as long as it took, unless nothing else is to be done.
@@ -151,7 +153,7 @@ class Worker:
                 del self._behind[name]
         else:
             self._failed += 1
-            self._retry_at = time.monotonic() + automation.pause(self._failed)
+            self._retry_at = time.monotonic() + min(2.0**self._failed, LONGEST)
         done = time.monotonic()
         self._whole_at = done + max(WHOLE, (done - now) * REST)
 
@@ -232,8 +234,9 @@ class Worker:
         box.lap_seconds = (box.lap_seconds + took) / 2
         if not worked:
             box.failures += 1
-            box.not_before = time.monotonic() + automation.pause(box.failures)
-            self._say(f"{name}: again in {automation.pause(box.failures):.0f} s")
+            pause = min(2.0**box.failures, LONGEST)
+            box.not_before = time.monotonic() + pause
+            self._say(f"{name}: again in {pause:.0f} s")
             return False
         self._forget(box, plan)
         return True
