@@ -51,7 +51,7 @@ REES46 = FEED.format(
 """,
 )  # fmt: skip
 READINGS = FEED.format(name="device_readings", format="json", columns="{name: payload}", more="")
-BUILD = ("--select", "+click_session", "+real_time_metrics", "+accounting")
+BUILD = ("--indirect-selection", "buildable", "--select", "+click_session", "+real_time_metrics", "+accounting")
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_any_feed_of_json_is_a_declaration_and_nothing_else(platform: Platform) 
     body = b"".join(json.dumps(each).encode() for each in readings) + b'{"device": '
     key = platform.put("a.json", body, feed="device_readings")
     platform.load("device_readings")
-    platform.build("--select", "+accounting", "+quarantine", "accounting_adds_up")
+    platform.build("--indirect-selection", "buildable", "--select", "+accounting", "+quarantine")
     found = platform.rows("select payload from staging.device_readings order by _row")
     assert [json.loads(text) for (text,) in found] == readings
     assert platform.rows("select received, accepted, quarantined, duplicates from clean.accounting") == [(6, 5, 1, 0)]

@@ -31,7 +31,7 @@ from c360_assets.warehouse import (
 HOLD = """
 import sys, time
 from pathlib import Path
-from c360_assets.warehouse import DuckDBWarehouse
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
 
 warehouse = DuckDBWarehouse(Path(sys.argv[1]))
 with getattr(warehouse, sys.argv[2])(*sys.argv[3:]):
@@ -179,7 +179,7 @@ def test_what_a_process_killed_in_a_transaction_wrote_is_not_there(path: Path) -
     script = """
 import os, signal, sys
 from pathlib import Path
-from c360_assets.warehouse import DuckDBWarehouse
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
 
 with DuckDBWarehouse(Path(sys.argv[1])).writing("dying") as session:
     session.execute("insert into t values (2)")
