@@ -68,13 +68,13 @@ class DropFolder:
                 raise
             self._say(f"{path.name} waits: {error}")
             return None
-        if _state(path) != state:
+        if _state(path) != state or not self._move(path, state):
             return None
-        self._move(path)
         del self._seen[path]
         return landed
 
-    def _move(self, path: Path) -> None:
+    def _move(self, path: Path, state: tuple[int, int]) -> bool:
+        """False, and back where it was, if somebody wrote to it after the last look at it."""
         aside = self._folder / LANDED
         aside.mkdir(exist_ok=True)
         target = aside / path.name
@@ -83,6 +83,10 @@ class DropFolder:
             number += 1
             target = aside / f"{path.stem}.{number}{path.suffix}"
         path.rename(target)
+        if _state(target) == state or path.exists():
+            return True
+        target.rename(path)
+        return False
 
 
 def _state(path: Path) -> tuple[int, int] | None:

@@ -236,11 +236,15 @@ def _pos(options: argparse.Namespace) -> Iterable[GeneratedObject]:
     )
 
 
+def _add_shop_size(parser: argparse.ArgumentParser, default: ShopSpec | ClickSpec) -> None:
+    parser.add_argument("--customers", type=int, default=default.customers, help="how many there are (%(default)s)")
+    parser.add_argument("--products", type=int, default=default.products, help="how many there are (%(default)s)")
+
+
 def _add_shop(parser: argparse.ArgumentParser) -> None:
     default = ShopSpec()
     _add_common(parser, default)
-    parser.add_argument("--customers", type=int, default=default.customers, help="how many there are (%(default)s)")
-    parser.add_argument("--products", type=int, default=default.products, help="how many there are (%(default)s)")
+    _add_shop_size(parser, default)
     parser.add_argument(
         "--orders-per-file", type=int, default=default.orders_per_file, metavar="COUNT", help="(%(default)s)"
     )
@@ -263,8 +267,7 @@ def _shop(options: argparse.Namespace) -> Iterable[GeneratedObject]:
 def _add_clicks(parser: argparse.ArgumentParser) -> None:
     default = ClickSpec()
     _add_common(parser, default)
-    parser.add_argument("--customers", type=int, default=default.customers, help="how many there are (%(default)s)")
-    parser.add_argument("--products", type=int, default=default.products, help="how many there are (%(default)s)")
+    _add_shop_size(parser, default)
     parser.add_argument(
         "--events-per-file", type=int, default=default.events_per_file, metavar="COUNT", help="(%(default)s)"
     )
@@ -286,12 +289,11 @@ def _clicks(options: argparse.Namespace) -> Iterable[GeneratedObject]:
 
 def _add_live(parser: argparse.ArgumentParser) -> None:
     default = ClickSpec()
-    places = "kafka://HOST:PORT/TOPIC|kinesis://STREAM|s3://BUCKET/PREFIX|DIR"
+    places = "kafka://HOST:PORT/TOPIC|s3://BUCKET/PREFIX|DIR"
     parser.add_argument("--out", required=True, metavar=places, help="where the events go")
     parser.add_argument("--rate", type=_rate, default=100.0, metavar="EVENTS_PER_SECOND", help="(100)")
     parser.add_argument("--seconds", type=float, help="how long; until Ctrl-C if not given")
-    parser.add_argument("--customers", type=int, default=default.customers, help="how many there are (%(default)s)")
-    parser.add_argument("--products", type=int, default=default.products, help="how many there are (%(default)s)")
+    _add_shop_size(parser, default)
     parser.set_defaults(parser=parser, objects=None)
 
 

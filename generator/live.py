@@ -91,29 +91,6 @@ class _Kafka:
         self._failed += error is not None
 
 
-class _Kinesis:
-    """A stream; events of one session go to one shard."""
-
-    def __init__(self, stream: str) -> None:
-        self._stream, self._client = stream, import_module("boto3").client("kinesis")
-
-    def put(self, lines: Sequence[bytes], keys: Sequence[bytes]) -> None:
-        records = [{"Data": line, "PartitionKey": key.decode()} for line, key in zip(lines, keys, strict=True)]
-        for start in range(0, len(records), 500):
-            left = records[start : start + 500]
-            for attempt in range(10):
-                answer = self._client.put_records(StreamName=self._stream, Records=left)
-                left = [r for r, told in zip(left, answer["Records"], strict=True) if "ErrorCode" in told]
-                if not left:
-                    break
-                time.sleep(0.1 * 2**attempt)
-            else:
-                raise SinkError(f"{len(left)} events were not taken by stream '{self._stream}'")
-
-    def close(self) -> None:
-        """Each bunch has arrived when it was put."""
-
-
 class _Objects:
     """Objects of a folder or of S3, one for each bunch."""
 
@@ -131,13 +108,11 @@ class _Objects:
 
 
 def open_outlet(out: str) -> Outlet:
-    """Of `kafka://HOST:PORT/TOPIC`, `kinesis://STREAM`, `s3://BUCKET/PREFIX` or a folder's path."""
+    """Of `kafka://HOST:PORT/TOPIC`, `s3://BUCKET/PREFIX` or a folder's path."""
     scheme, _, rest = out.partition("://")
     if scheme == "kafka":
         bootstrap, _, topic = rest.partition("/")
         if not bootstrap or not topic:
             raise ValueError(f"{out!r} names no topic: kafka://HOST:PORT/TOPIC")
         return _Kafka(bootstrap, topic)
-    if scheme == "kinesis":
-        return _Kinesis(rest)
     return _Objects(out)

@@ -48,9 +48,7 @@ def send(platform: Platform, objects: list[GeneratedObject]) -> None:
         platform.put(each.name.removeprefix("clickstream/"), each.body, feed="clickstream")
 
 
-def assert_equals_truth(
-    platform: Platform, sent: list[GeneratedObject], feed: str = "clickstream"
-) -> clicks_truth.ClickTruth:
+def assert_equals_truth(platform: Platform, sent: list[GeneratedObject]) -> clicks_truth.ClickTruth:
     prefix = f"{platform.bucket.prefix}/"
     modified: dict[str, datetime] = {
         key.removeprefix(prefix): at
@@ -73,7 +71,7 @@ def assert_equals_truth(
     same("gold.customer_clicks", truth.customers, list(truth.customers[0]))
     counts = platform.rows(
         "select sum(received), sum(accepted), sum(quarantined), sum(duplicates) from clean.accounting "
-        f"where feed = '{feed}'"
+        "where feed = 'clickstream'"
     )
     assert counts == [(truth.received, truth.accepted, truth.refused, truth.duplicates)]
     return truth
