@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from bench.parts import Dbt, home, report, stacked
-from c360_assets import staging
+from c360_assets import registers
 from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.feeds import load_feeds
 from c360_assets.landing import Listed
@@ -33,8 +33,8 @@ def stage(warehouse: DuckDBWarehouse, lines: int) -> None:
     feeds = load_feeds([PROJECT / "dbt" / "models" / "staging"])
     feed = feeds["online_retail"]
     with warehouse.writing("bench") as session:
-        staging.prepare_tables(session, list(feeds.values()))
-        batch, now = staging.next_batch(session)
+        registers.prepare_tables(session, list(feeds.values()))
+        batch, now = registers.next_batch(session)
         with session.transaction():
             session.execute(
                 f"""
@@ -56,7 +56,7 @@ def stage(warehouse: DuckDBWarehouse, lines: int) -> None:
                 Outcome(Listed(now, f"stream_data/online_retail/{d:03}.csv", f"e{d}", 1), "loaded", None, 0)
                 for d in range(DAYS)
             ]
-            staging.write_registers(session, feed, outcomes, batch, now)
+            registers.write_registers(session, feed, outcomes, batch, now)
 
 
 def late(warehouse: DuckDBWarehouse, rows: int) -> None:
@@ -64,7 +64,7 @@ def late(warehouse: DuckDBWarehouse, rows: int) -> None:
     feed = load_feeds([PROJECT / "dbt" / "models" / "staging"])["online_retail"]
     chance = random.Random(1)
     with warehouse.writing("bench") as session:
-        batch, now = staging.next_batch(session)
+        batch, now = registers.next_batch(session)
         with session.transaction():
             found = [
                 (f"9{n // 5:06}", f"P{chance.randrange(5000)}", "2", "1.25", "2026-02-11 09:00:00", "stream_data/online_retail/late.csv",
@@ -85,7 +85,7 @@ def late(warehouse: DuckDBWarehouse, rows: int) -> None:
             )
             insert(session, "staging.online_retail", dict.fromkeys(columns, ""), found)
             outcome = Outcome(Listed(now, "stream_data/online_retail/late.csv", "late", 1), "loaded", None, rows)
-            staging.write_registers(session, feed, [outcome], batch, now)
+            registers.write_registers(session, feed, [outcome], batch, now)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.parts import Dbt, home, report, stage_rows
-from c360_assets import staging
+from c360_assets import registers
 from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.feeds import load_feeds
 from c360_assets.landing import Listed
@@ -65,13 +65,13 @@ CHANGES = {
 
 def late(session: Session, name: str) -> None:
     feeds = load_feeds([PROJECT / "dbt" / "models" / "staging"])
-    batch, now = staging.next_batch(session)
+    batch, now = registers.next_batch(session)
     with session.transaction():
         for feed, row in CHANGES[name]:
             key = f"stream_data/{feed}/{name.replace(' ', '-')}.csv"
             values: dict[str, Any] = row | {"_key": key, "_etag": "l", "_row": 1, "_loaded_at": now, "_batch": batch}
             insert(session, f"staging.{feed}", dict.fromkeys(values, ""), [tuple(values.values())])
-            staging.write_registers(
+            registers.write_registers(
                 session,
                 feeds[feed],
                 [Outcome(Listed(datetime(2026, 9, 1), key, "l", 1), "loaded", None, 1)],
@@ -94,7 +94,7 @@ def main() -> None:
         assert isinstance(warehouse, DuckDBWarehouse)
         os.environ.update(warehouse.dbt_environment())
         with warehouse.writing("bench") as session:
-            staging.prepare_tables(session, list(load_feeds([PROJECT / "dbt" / "models" / "staging"]).values()))
+            registers.prepare_tables(session, list(load_feeds([PROJECT / "dbt" / "models" / "staging"]).values()))
             stage(session, options.orders)
         dbt = Dbt(work)
         dbt.build(*whole)

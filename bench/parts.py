@@ -21,7 +21,7 @@ import psutil
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
 
-from c360_assets import local, staging
+from c360_assets import local, registers
 from c360_assets.duckdb_warehouse import DuckDBSession
 from c360_assets.feeds import load_feeds
 from c360_assets.landing import Listed
@@ -134,7 +134,7 @@ def home(path: Path, **environment: str) -> Settings:
 
 def stage_rows(session: Session, rows: Mapping[str, tuple[int, str]], name: str = "all.csv") -> None:
     """Rows in staging as a load would leave them, in one batch, an object a feed: {feed: (how many, columns as of i)}."""
-    batch, now = staging.next_batch(session)
+    batch, now = registers.next_batch(session)
     feeds = load_feeds([PROJECT / "dbt" / "models" / "staging"])
     with session.transaction():
         for feed, (count, columns) in rows.items():
@@ -145,7 +145,7 @@ def stage_rows(session: Session, rows: Mapping[str, tuple[int, str]], name: str 
                 [now, batch],
             )
             outcome = Outcome(Listed(now, key, "e", 1), "loaded", None, count)
-            staging.write_registers(session, feeds[feed], [outcome], batch, now)
+            registers.write_registers(session, feeds[feed], [outcome], batch, now)
 
 
 def land(settings: Settings, feed: str, files: Sequence[tuple[str, bytes]] | Sequence[Path]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.parts import Dbt, home, report, stage_rows
-from c360_assets import staging
+from c360_assets import registers
 from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.feeds import load_feeds
 from c360_assets.settings import PROJECT
@@ -52,7 +52,7 @@ def measured(times: int) -> dict[str, Any]:
         assert isinstance(warehouse, DuckDBWarehouse)
         os.environ.update(warehouse.dbt_environment())
         with warehouse.writing("bench") as session:
-            staging.prepare_tables(session, list(load_feeds([PROJECT / "dbt" / "models" / "staging"]).values()))
+            registers.prepare_tables(session, list(load_feeds([PROJECT / "dbt" / "models" / "staging"]).values()))
             stage(session, times)
         dbt = Dbt(work)
         models = ("--select", "+vault", "--exclude-resource-type", "test")

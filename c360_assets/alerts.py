@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 import dagster as dg
 
+from c360_assets.feeds import Feed
+from c360_assets.freshness import is_late, newest_events
 from c360_assets.settings import Settings
 from c360_assets.status import check_status, last_checks
 from c360_assets.warehouse import NoWarehouse, Warehouse, WarehouseBusy
@@ -103,14 +105,14 @@ def alert_sensor(
     told_by: Sequence[Channel],
     jobs: Sequence[str],
     whole_job: str,
-    fresh_within: Mapping[str, float],
+    feeds: Mapping[str, Feed],
     warehouse: Warehouse,
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dg.SensorDefinition:
     """Tells each channel what is wrong that it was not told, and what is over.
 
-    `fresh_within`: {feed: hours}; a success of `whole_job` settles what failed in one of the `jobs` before it.
+    `feeds`: their bounds say which is late; a success of `whole_job` settles what failed in one of `jobs` before it.
     """
 
     @dg.sensor(
@@ -127,7 +129,7 @@ def alert_sensor(
             **troubled_runs(context.instance, jobs, whole_job, now()),
         }
         try:
-            wrong |= late_feeds(warehouse, fresh_within, now())
+            wrong |= late_feeds(warehouse, feeds, now())
         except WarehouseBusy:
             # What was late still is, as far as anybody can tell.
             wrong |= {k: t for was in told.values() for k, t in was.items() if k.startswith("late ")}
@@ -196,8 +198,8 @@ def troubled_runs(instance: dg.DagsterInstance, jobs: Sequence[str], whole_job: 
     return problems
 
 
-def late_feeds(warehouse: Warehouse, fresh_within: Mapping[str, float], now: datetime) -> Problems:
-    """Feeds whose newest object is older than it may be; one that never came is not awaited.
+def late_feeds(warehouse: Warehouse, feeds: Mapping[str, Feed], now: datetime) -> Problems:
+    """Feeds whose newest object, or newest event, is older than it may be; one that never came is not awaited.
 
     Raises:
         WarehouseBusy: if it cannot be read soon.
@@ -206,18 +208,22 @@ def late_feeds(warehouse: Warehouse, fresh_within: Mapping[str, float], now: dat
         with warehouse.reading(WAIT) as session:
             if "staging.object_ledger" not in session.tables():
                 return {}
-            newest: list[tuple[Any, ...]] = session.rows(
-                "select feed, max(loaded_at) from staging.object_ledger group by feed order by feed"
-            )
+            loaded = dict(session.rows("select feed, max(loaded_at) from staging.object_ledger group by feed"))
+            bounded = [feed for feed in feeds.values() if feed.events_within_hours is not None]
+            at = now.astimezone(UTC).replace(tzinfo=None)
+            happened = newest_events(session, bounded, at)
     except NoWarehouse:
         return {}
     problems = {}
-    for feed, loaded_at in newest:
-        bound = fresh_within.get(feed)
-        if bound is not None and now - loaded_at.replace(tzinfo=UTC) > timedelta(hours=bound):
-            problems[f"late {feed}"] = (
-                f"feed {feed} is late: nothing since {loaded_at:%Y-%m-%d %H:%M}, {bound:g} hours allowed"
-            )
+    for name, feed in sorted(feeds.items()):
+        for kind, what, newest, hours in (
+            ("late", "nothing since", loaded.get(name), feed.fresh_within_hours),
+            ("old", "its newest event is of", happened.get(name), feed.events_within_hours),
+        ):
+            if is_late(newest, hours, at):
+                problems[f"{kind} {name}"] = (
+                    f"feed {name} is late: {what} {newest:%Y-%m-%d %H:%M}, {hours:g} hours allowed"
+                )
     return problems
 
 

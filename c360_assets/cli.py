@@ -107,9 +107,14 @@ def _stream_arguments(stream: argparse.ArgumentParser) -> None:
     kafka.add_argument("--group", default="clickstream_consumer_group", help="of consumers that share it (%(default)s)")
     kafka.add_argument("--bootstrap", metavar="HOST:PORT", help="where the broker is (KAFKA_BOOTSTRAP)")
     kafka.add_argument("--skip-lost", action="store_true", help="go on where the broker has deleted unread events")
-    kafka.add_argument("--events", choices=("json", "avro"), default="json", help="what they are written in (json)")
-    kafka.add_argument("--schema-registry", metavar="URL", help="of Confluent's kind, for avro")
-    for source in (kafka,):
+    kafka.add_argument("--events", choices=("json", "avro", "protobuf"), default="json", help="their format (json)")
+    kafka.add_argument("--schema-registry", metavar="URL", help="of Confluent's kind, for avro and protobuf")
+    kafka.add_argument("--descriptors", type=Path, metavar="FILE", help="for protobuf: of protoc --descriptor_set_out")
+    kafka.add_argument("--message", metavar="NAME", help="for protobuf: the type of the events, shop.Click")
+    text = "A stream of Kinesis."
+    kinesis = sources.add_parser("kinesis", help=text, description=text)
+    kinesis.add_argument("--stream", default="clickstream_events", help="its name (%(default)s)")
+    for source in (kafka, kinesis):
         source.add_argument("--feed", default="clickstream", help="that they land as (%(default)s)")
         source.add_argument(
             "--batch-seconds", type=float, default=1.0, metavar="SECONDS", help="an object at least every (1)"

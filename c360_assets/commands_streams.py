@@ -1,4 +1,4 @@
-"""Commands that bring things to S3 until they are stopped: `c360 stream kafka`, `c360 land --watch`."""
+"""Commands that bring things to S3 until they are stopped: `c360 stream`, `c360 land --watch`."""
 
 from __future__ import annotations
 
@@ -13,27 +13,50 @@ from c360_assets.cli import DONE, UsageError, say
 from c360_assets.drop import DropFolder
 from c360_assets.feeds import Feed, find_feed, load_feeds
 from c360_assets.settings import Settings
-from c360_assets.streams.decoding import Decode, avro_object, json_object
+from c360_assets.streams.decoding import Decode, avro_object, json_object, protobuf_object
+from c360_assets.streams.holding import Limits, Progress
 from c360_assets.streams.shelf import DEAD_LETTERS, Shelf
 
 
 def stream(options: argparse.Namespace, settings: Settings) -> int:
+    if options.source == "kinesis":
+        return kinesis(options, settings)
     if importlib.util.find_spec("confluent_kafka") is None:
         raise UsageError("streams need confluent-kafka, which is not installed: pip install 'c360[streams]'")
     return kafka(options, settings)
 
 
+def kinesis(options: argparse.Namespace, settings: Settings) -> int:
+    """Lands a stream of Kinesis until SIGTERM or Ctrl-C; what is held by then is landed first."""
+    from c360_assets.streams.kinesis import DIGITS, SOURCE, KinesisLanding
+
+    feed, dead = _feeds(options, settings)
+    stop = _asked_to_stop()
+    with local.embedded_s3(settings):
+        bucket = local.landing_bucket(settings)
+        bucket.ensure()
+        landing = KinesisLanding(
+            local.aws_client(settings, "kinesis"),
+            options.stream,
+            Shelf(bucket, feed, dead, SOURCE, options.stream, DIGITS),
+            json_object,
+            _limits(options),
+            say,
+        )
+        say(f"landing stream {options.stream} as feed {feed.name}; Ctrl-C stops it")
+        return _told(landing.run(stop, options.idle))
+
+
 def kafka(options: argparse.Namespace, settings: Settings) -> int:
     """Lands a topic until SIGTERM or Ctrl-C; what is held by then is landed and committed first."""
-    from c360_assets.streams.kafka import DIGITS, SOURCE, KafkaLanding, Limits, consumer_of, properties
+    from c360_assets.streams.kafka import DIGITS, SOURCE, KafkaLanding, consumer_of, properties
 
     bootstrap = options.bootstrap or settings.kafka_bootstrap
     if not bootstrap:
         raise UsageError("--bootstrap HOST:PORT, or KAFKA_BOOTSTRAP, has to say where the broker is")
     more = properties(Path(settings.kafka_config)) if settings.kafka_config else {}
     decode = _decoder(options)
-    feeds = load_feeds([settings.dbt_project / "models" / "staging"])
-    feed, dead = find_feed(feeds, options.feed), find_feed(feeds, DEAD_LETTERS)
+    feed, dead = _feeds(options, settings)
     stop = _asked_to_stop()
     with local.embedded_s3(settings):
         bucket = local.landing_bucket(settings)
@@ -43,13 +66,29 @@ def kafka(options: argparse.Namespace, settings: Settings) -> int:
             options.topic,
             Shelf(bucket, feed, dead, SOURCE, options.topic, DIGITS),
             decode,
-            Limits(options.batch_seconds, options.batch_bytes, options.batch_events),
+            _limits(options),
             say,
             skips_lost=options.skip_lost,
         )
         say(f"landing topic {options.topic} of {bootstrap} as feed {feed.name}; Ctrl-C stops it")
-        done = landing.run(stop, options.idle)
-    print(f"{done.events} events landed in {done.objects} objects, {done.dead} dead letters")
+        return _told(landing.run(stop, options.idle))
+
+
+def _feeds(options: argparse.Namespace, settings: Settings) -> tuple[Feed, Feed]:
+    """The feed that is landed, and the one of what cannot be."""
+    feeds = load_feeds([settings.dbt_project / "models" / "staging"])
+    return find_feed(feeds, options.feed), find_feed(feeds, DEAD_LETTERS)
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    for name in ("batch_seconds", "batch_bytes", "batch_events"):
+        if getattr(options, name) <= 0:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name):g}: has to be more than 0")
+    return Limits(options.batch_seconds, options.batch_bytes, options.batch_events)
+
+
+def _told(done: Progress) -> int:
+    print(done)
     return DONE
 
 
@@ -73,10 +112,19 @@ def _decoder(options: argparse.Namespace) -> Decode:
     if options.events == "json":
         return json_object
     if not options.schema_registry:
-        raise UsageError("--events avro needs --schema-registry URL: the events name their schema by a number")
+        raise UsageError(
+            f"--events {options.events} needs --schema-registry URL: the events name their schema by a number"
+        )
     from confluent_kafka.schema_registry import SchemaRegistryClient
 
-    return avro_object(SchemaRegistryClient({"url": options.schema_registry}), options.topic)
+    registry = SchemaRegistryClient({"url": options.schema_registry})
+    if options.events == "avro":
+        return avro_object(registry, options.topic)
+    if not options.descriptors or not options.message:
+        raise UsageError(
+            "--events protobuf needs --descriptors FILE and --message NAME: bytes do not name their fields"
+        )
+    return protobuf_object(registry, options.descriptors, options.message)
 
 
 def _asked_to_stop() -> Callable[[], bool]:

@@ -12,15 +12,18 @@ from typing import Any
 
 import dagster as dg
 
-from c360_assets import alerts, automation, checks, landing, local, predictions, report, serve, staging, transform
+from c360_assets import alerts, automation, checks, local, predictions, report, serve, staging, transform
 from c360_assets.entities import declared
 from c360_assets.erasure import forgotten_of
 from c360_assets.feeds import Feed, load_feeds
-from c360_assets.landing import SENSOR_WAIT, Bucket
+from c360_assets.freshness import freshness_checks
+from c360_assets.landing import Bucket, landing_specs
 from c360_assets.laps import Resident, laps_of
 from c360_assets.lease import holder
 from c360_assets.pending import pending_feeds
 from c360_assets.persons import hidden_columns
+from c360_assets.registers import prepare_tables, register_specs
+from c360_assets.sensors import SENSOR_WAIT, Watching, sensors_of
 from c360_assets.settings import Settings
 from c360_assets.snowflake.arrivals import fetching_of
 from c360_assets.store import Store
@@ -50,25 +53,22 @@ def build_defs(
     loads = [staging.staging_asset(f, bucket, warehouse, settings.spool, **fetched) for f in feeds.values()]
     build = transform.transform_assets(
         settings.dbt_project, manifest, feeds, lineage, warehouse,
-        prepare=lambda session: staging.prepare_tables(session, list(feeds.values())),
+        prepare=lambda session: prepare_tables(session, list(feeds.values())),
         held_up=lambda session, names: checks.held_up(session, [feeds[name] for name in sorted(names)], hidden),
         hidden=hidden,
-        warm=resident.dbt if resident else None,
-        **policy,
+        warm=resident.dbt if resident else None, **policy,
     )  # fmt: skip
-    landed = landing.landing_specs(feeds.values())
-    registers = staging.register_specs([load.key for load in loads], warehouse.engine)
+    seen = [*landing_specs(feeds.values()), *register_specs([each.key for each in loads], warehouse.engine)]
     jobs = {name: automation.feed_job(name, lineage.not_made_of([name])) for name in feeds}
     quick = [automation.seconds_job(f, lap.tables, lap.gates) for f, lap in laps_of(manifest, lineage).items()]
     sync = automation.sync_job()
-    watched: Any = {"interval": settings.sensor_interval, "pause": automation.pause} | limits
-    watched |= {"bucket": bucket, "warehouse": warehouse, "worker": partial(holder, settings.home)}
-    sensors = [landing.landing_sensor(f, jobs[f.name], automation.SYNC, **watched) for f in feeds.values()]
+    watched = limits | {"interval": settings.sensor_interval, "worker": partial(holder, settings.home)}
+    watching = Watching(bucket, warehouse, automation.SYNC, pause=automation.pause, **watched)
+    sensors = sensors_of(feeds, jobs, watching, local.object_events_of(settings))
     if told_by := alerts.channels(settings):
-        bounds = {f.name: f.fresh_within_hours for f in feeds.values() if f.fresh_within_hours is not None}
-        of_jobs = [job.name for job in jobs.values()]
-        sensors.append(alerts.alert_sensor(told_by, of_jobs, automation.SYNC, bounds, warehouse))
+        sensors.append(alerts.alert_sensor(told_by, [j.name for j in jobs.values()], automation.SYNC, feeds, warehouse))
     staged_checks = [checks.staging_checks(f, warehouse, hidden) for f in feeds.values()]
+    staged_checks += freshness_checks(feeds.values(), warehouse, lineage.feeds_of)
     every_check = [*build.check_keys, *(key for check in staged_checks for key in check.check_keys)]
     page = report.report_asset(
         feeds, bucket, warehouse, settings.home, after=[*build.keys, *(load.key for load in loads)], checks=every_check
@@ -77,7 +77,7 @@ def build_defs(
     store = partial(Store, settings.serving_url)
     served = serve.serving_assets(settings.dbt_project, lineage.feeds_of, warehouse, store, every_check, **policy)
     fresh = automation.freshness({dg.AssetKey(["staging", f.name]): f.fresh_within_hours for f in feeds.values()})
-    assets: Any = [*landed, *registers, *loads, build, *served, page, *told]
+    assets: Any = [*seen, *loads, build, *served, page, *told]
     return dg.Definitions(
         assets=automation.with_policies(assets, fresh, warehouse.engine),
         asset_checks=staged_checks,

@@ -99,6 +99,7 @@ class Feed:
     overwrite: str | None
     delimiter: str
     fresh_within_hours: float | None
+    events_within_hours: float | None
     nulls: tuple[str, ...] = ()
     map: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     strip: Mapping[str, str] = field(default_factory=dict)
@@ -196,7 +197,7 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
     delimiter = field.take("delimiter", str, ",")
     if len(delimiter) != 1:
         raise DeclarationError(f"{where}: delimiter: '{delimiter}' is not one character")
-    fresh = field.take("fresh_within_hours", (int, float), None)
+    fresh, events = (field.take(f"{what}_within_hours", (int, float), None) for what in ("fresh", "events"))
 
     time = Fields(f"{where}: event_time", field.take("event_time", dict, {}))
     event_time = EventTime(
@@ -246,6 +247,8 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
             raise DeclarationError(
                 f"{where}: {what}: column '{column}' is not declared; there are: {', '.join(columns)}"
             )
+    if events is not None and not entity:
+        raise DeclarationError(f"{where}: events_within_hours: the feed has no entity, so nothing in it has a time")
     if entity and not (event_time.column or event_time.name or event_time.file_time or (payload and kind == "events")):
         raise DeclarationError(
             f"{where}: event_time: give column, name or file_time; an event without a time has no place"
@@ -263,6 +266,7 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
         overwrite=overwrite,
         delimiter=delimiter,
         fresh_within_hours=fresh,
+        events_within_hours=events,
         nulls=nulls,
         map={
             target: (received,) if isinstance(received, str) else tuple(received)

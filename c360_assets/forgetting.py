@@ -18,7 +18,7 @@ from typing import Any
 import dagster as dg
 
 from c360_assets import erasure_proof as proof
-from c360_assets import local, pending, persons, runs, staging
+from c360_assets import local, pending, persons, registers, runs
 from c360_assets.cli import DONE
 from c360_assets.entities import declared
 from c360_assets.erasure import ErasureError, Found, Scope, erase, exactly, forgotten_of
@@ -131,14 +131,14 @@ def _erased(
     found = {}
     people, scope = exactly(customer_id, pseudonym or "nobody"), Scope.of_text(customer_id)
     with warehouse.writing("forgetting") as session:
-        staging.prepare_tables(session, list(feeds.values()))
+        registers.prepare_tables(session, list(feeds.values()))
         if not rehearses:
             # From here on clean is of rows that staging has no more: whichever run comes next makes it anew.
             pending.prepare_marks(session)
             pending.note_rebuild(session)
         for feed in feeds.values():
             with session.transaction():
-                batch, now = staging.next_batch(session)
+                batch, now = registers.next_batch(session)
                 found[feed.name] = erase(session, bucket, feed, people, scope, batch, now, rehearses=rehearses)
     return found
 

@@ -1,13 +1,13 @@
-"""Landing: objects on S3, what of them is new, and the sensor that watches them.
+"""Landing: objects on S3, and what of them is new.
 
-Belongs here: listing, putting, the ledger's plan of a batch (pure), one sensor factory. An object is new when its etag
-differs from the newest ledger row of its key; nothing depends on the order of keys or times.
+Belongs here: listing, putting, the ledger's plan of a batch (pure). An object is new when its etag differs from the
+newest ledger row of its key; nothing depends on the order of keys or times.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +17,7 @@ import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
 
 from c360_assets.feeds import Feed
-from c360_assets.warehouse import NoWarehouse, Session, Warehouse, WarehouseBusy
-
-ATTEMPTS = 5
-BATCH_TAG, WAITING_TAG = "c360/batch", "c360/waiting"
-# Ticks end after 60 s; the sensor leaves the warehouse alone if it is not to be had quickly.
-SENSOR_WAIT = 5.0
+from c360_assets.warehouse import Session
 
 
 class LandingError(RuntimeError):
@@ -146,6 +141,32 @@ def known_etags(session: Session, feed: Feed, keys: Sequence[str] | None = None)
     )
 
 
+def settled(session: Session, feed: Feed, told: Sequence[Listed]) -> dict[str, str]:
+    """{key: etag} of the told objects that the ledger is done with: it has them, or something later of the key.
+
+    What was gone when it was to be read is settled too, until the key is told of again.
+    """
+    if not told or "staging.object_ledger" not in session.tables():
+        return {}
+    rows = session.rows(
+        f"""
+        select key, etag, last_modified, status from staging.object_ledger
+        where feed = ? and key in ({", ".join("?" * len(told))})
+        qualify row_number() over (partition by key order by batch desc) = 1
+        """,
+        [feed.name, *(each.key for each in told)],
+    )
+    newest = {key: (etag, modified, status) for key, etag, modified, status in rows}
+    found = {}
+    for each in told:
+        etag, modified, status = newest.get(each.key, (None, each.last_modified, None))
+        if modified > each.last_modified or (
+            etag == each.etag and (status != "gone" or modified >= each.last_modified)
+        ):
+            found[each.key] = each.etag
+    return found
+
+
 def landing_specs(feeds: Iterable[Feed]) -> list[dg.AssetSpec]:
     """What lies on S3 as assets that somebody else makes."""
     return [
@@ -154,89 +175,6 @@ def landing_specs(feeds: Iterable[Feed]) -> list[dg.AssetSpec]:
     ]
 
 
-def landing_sensor(
-    feed: Feed,
-    job: dg.UnresolvedAssetJobDefinition,
-    whole_job: str,
-    bucket: Callable[[], Bucket],
-    warehouse: Warehouse,
-    *,
-    objects: int,
-    size: int,
-    interval: int,
-    pause: Callable[[int], float],
-    worker: Callable[[], str | None] = lambda: None,
-) -> dg.SensorDefinition:
-    """The sensor of one feed: one run per batch of new objects, none while one is on its way.
-
-    A run that failed is tried again with growing pauses; `pause` gives the seconds after the n-th failure. A success of
-    `whole_job`, which does the same for all feeds, settles what failed before it. While there is a `worker` it is idle.
-    """
-
-    @dg.sensor(
-        name=f"{feed.name}_landing_sensor",
-        job=job,
-        minimum_interval_seconds=interval,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"New objects of feed {feed.name}, told by the ledger: one run per batch.",
-    )
-    def watch(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
-        runs = context.instance.get_run_records(dg.RunsFilter(job_name=job.name), limit=ATTEMPTS + 1)
-        if any(not r.dagster_run.is_finished for r in runs):
-            return dg.SkipReason("a run of this feed is on its way")
-        if at_work := worker():
-            return dg.SkipReason(f"the worker brings it: {at_work}")
-        try:
-            listed = list(bucket().listed(feed))
-        except (BotoCoreError, ClientError, LandingError) as error:
-            return dg.SkipReason(f"no S3 answers: {error}")
-        try:
-            with warehouse.reading(SENSOR_WAIT) as session:
-                known = known_etags(session, feed)
-        except NoWarehouse:
-            known = {}
-        except WarehouseBusy as error:
-            return dg.SkipReason(str(error))
-        last = runs[0] if runs else None
-        by_hand = context.instance.get_run_records(
-            dg.RunsFilter(job_name=whole_job, statuses=[dg.DagsterRunStatus.SUCCESS]), limit=1
-        )
-        if last and by_hand and (by_hand[0].end_time or 0) > (last.end_time or 0):
-            runs, last = [], None  # a sync has done since what failed then
-        failed = last is not None and not last.dagster_run.is_success
-        batch = plan_batch(listed, known, objects, size)
-        if not batch and not failed:
-            return dg.SkipReason("nothing new")
-        name = batch_name(batch)
-        attempt = 1 + _failures(runs, name)
-        waiting = batch_name(plan_batch(listed, known, len(listed), sum(o.size for o in listed)))
-        if attempt > ATTEMPTS and last and last.dagster_run.tags.get(WAITING_TAG, waiting) != waiting:
-            attempt = 1  # something new landed since
-        if attempt > ATTEMPTS:
-            return dg.SkipReason(f"given up after {ATTEMPTS} failed runs; mend the cause and run c360 sync")
-        if last is not None and attempt > 1 and last.end_time:
-            left = last.end_time + pause(attempt - 1) - datetime.now(UTC).timestamp()
-            if left > 0:
-                return dg.SkipReason(f"attempt {attempt} in {left:.0f} s")
-        # A run key is never launched twice, not even after a failure: the last run's id makes each attempt a new one.
-        return dg.RunRequest(
-            run_key=f"{name}-{attempt}-{last.dagster_run.run_id if last else 'first'}",
-            tags={BATCH_TAG: name, WAITING_TAG: waiting, "c360/objects": str(len(batch))},
-        )
-
-    return watch
-
-
 def batch_name(batch: Sequence[Listed]) -> str:
     """Equal for equal objects and contents."""
     return hashlib.sha256("\n".join(f"{o.key} {o.etag}" for o in batch).encode()).hexdigest()[:16]
-
-
-def _failures(runs: Sequence[dg.RunRecord], name: str) -> int:
-    """How many of the newest runs failed at this very batch, without a success or another batch between."""
-    count = 0
-    for record in runs:
-        if record.dagster_run.is_success or record.dagster_run.tags.get(BATCH_TAG, name) != name:
-            break
-        count += 1
-    return count

@@ -39,7 +39,7 @@ class Resident:
     @property
     def loading(self) -> dict[str, Any]:
         """What the assets of staging take."""
-        return {"told": self.told, "before": self.loaded}
+        return {"told": self.told, "before": self.loaded, "is_prepared": True}
 
 
 @dataclass(frozen=True)

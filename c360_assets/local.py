@@ -18,9 +18,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -87,21 +87,30 @@ def _client(endpoint: str, embedded: bool) -> Any:
     return S3Resource(endpoint_url=endpoint, max_attempts=5, **known).get_client()
 
 
-def embedded_events(settings: Settings) -> ObjectEvents | None:
+def object_events(settings: Settings) -> ObjectEvents | None:
     """The queue of the settings; on the embedded S3 one that it tells of every object. None where there is none."""
-    endpoint = settings.s3_endpoint or s3_endpoint(settings.home)
+    client = aws_client(settings, "sqs")
     if settings.s3_endpoint:
-        if not settings.events_queue:
-            return None
-        return ObjectEvents(boto3.client("sqs"), settings.events_queue, settings.bucket)
-    client: Any = boto3.client("sqs", endpoint_url=endpoint, region_name="us-east-1", **EMBEDDED)
+        return ObjectEvents(client, settings.events_queue, settings.bucket) if settings.events_queue else None
     url = client.create_queue(QueueName=EVENTS_QUEUE, Attributes={"VisibilityTimeout": "120"})["QueueUrl"]
     arn = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     told = {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]}
-    _client(endpoint, True).put_bucket_notification_configuration(
+    _client(s3_endpoint(settings.home), True).put_bucket_notification_configuration(
         Bucket=settings.bucket, NotificationConfiguration=told
     )
     return ObjectEvents(client, url, settings.bucket)
+
+
+def object_events_of(settings: Settings) -> Callable[[], ObjectEvents | None] | None:
+    """What reaches the queue that the settings name; None where they name none, and sensors list."""
+    return partial(object_events, settings) if settings.events_queue else None
+
+
+def aws_client(settings: Settings, service: str) -> Any:
+    """A client of the service as boto3's own settings have it; beside the embedded S3 where no endpoint is set."""
+    if settings.s3_endpoint:
+        return boto3.client(service)
+    return boto3.client(service, endpoint_url=s3_endpoint(settings.home), region_name="us-east-1", **EMBEDDED)
 
 
 def ensure_bucket(settings: Settings, name: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from c360_assets import staging
+from c360_assets import registers, staging
 from c360_assets.erasure import Forgotten
 from c360_assets.expectations import ACCEPTED
 from c360_assets.feeds import Feed
@@ -91,7 +91,7 @@ def entries(session: Session, choice: Choice, limit: int | None = None) -> list[
 def decide(warehouse: Warehouse, chosen: Sequence[Entry], decision: str, reason: str) -> str:
     """Writes the decision about each refusal and returns its batch; the next run of clean acts on it."""
     with warehouse.writing(f"quarantine {decision}") as session, session.transaction():
-        batch, now = staging.next_batch(session)
+        batch, now = registers.next_batch(session)
         records = {(e.feed, e.key, e.etag, e.row) for e in chosen}
         _note(session, records, decision, reason, now, batch)
     return batch
@@ -103,7 +103,7 @@ def release_objects(warehouse: Warehouse, feed: Feed, key: str) -> list[str]:
     Returns their keys; one that was released before is not among them.
     """
     with warehouse.writing("quarantine release") as session, session.transaction():
-        batch, now = staging.next_batch(session)
+        batch, now = registers.next_batch(session)
         objects = session.rows(
             """
             select distinct l.key, l.etag
@@ -181,7 +181,7 @@ def _check_fixable(entry: Entry, feed: Feed, values: Mapping[str, str]) -> None:
 
 def _note(session: Session, records: Collection[Record], decision: str, reason: str, now: datetime, batch: str) -> None:
     rows = [(*record, decision, reason, now, batch) for record in sorted(records)]
-    insert(session, "staging.quarantine_decisions", staging.DECISIONS, rows)
+    insert(session, "staging.quarantine_decisions", registers.DECISIONS, rows)
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def _read_again(
             "where feed = ? and key = ? and etag = ?",
             [feed.name, key, etag],
         )
-        batch, now = staging.next_batch(session)
+        batch, now = registers.next_batch(session)
     listed = Listed(last_modified, key, etag, size)
     with spooled_object(feed, listed, bucket, spool, batch, now, None if whole else rows) as (outcome, files, names):
         if outcome.status in (GONE, MOVED):
@@ -253,7 +253,7 @@ def _read_again(
         with warehouse.writing("replaying") as session:
             source = session.put(files) if files else None
             with session.transaction():
-                if not staging.is_newest(session, batch):
+                if not registers.is_newest(session, batch):
                     raise QuarantineError("something was loaded in the meantime; nothing was changed: replay again")
                 session.execute(
                     "update staging.refused_rows set resolved_at = ? where feed = ? and _key = ? and _etag = ? "
@@ -262,12 +262,12 @@ def _read_again(
                 )
                 # Before its own rows are there: they stand.
                 if whole:
-                    staging.supersede(session, feed, [stands], now)
+                    registers.supersede(session, feed, [stands], now)
                 if source is not None:
                     session.load(f"staging.{feed.name}", names, source)
                 if not whole:
                     _note(session, [(feed.name, key, etag, row) for row in came], "read", "", now, batch)
-                staging.write_registers(session, feed, [stands], batch, now)
+                registers.write_registers(session, feed, [stands], batch, now)
                 if forgotten:
                     staging.keep_out(feed, bucket, forgotten, batch, lambda text: None, session)
     return outcome.rows, {} if whole else {row: why[row] for row in rows if row in why}

@@ -8,7 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import dagster as dg
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from c360_assets.feeds import Feed
+from c360_assets.freshness import is_late
 from c360_assets.landing import Bucket
 from c360_assets.status import FeedStatus, check_status, finished_checks, status_of
 from c360_assets.warehouse import NoWarehouse, Session, Warehouse
@@ -100,14 +101,18 @@ def _template() -> Any:
 
 
 def _fed(status: FeedStatus, feed: Feed, now: datetime) -> dict[str, Any]:
-    bound, last = feed.fresh_within_hours, status.last_loaded
-    is_late = bound is not None and last is not None and now - last > timedelta(hours=bound)
-    if bound is None:
-        freshness = "no bound"
-    else:
-        freshness = f"{'late' if is_late else 'fresh' if last else 'never came'}, within {bound:g} h"
+    told, late = [], False
+    for what, newest, bound in (
+        ("", status.last_loaded, feed.fresh_within_hours),
+        ("events ", status.newest_event, feed.events_within_hours),
+    ):
+        if bound is not None:
+            late |= is_late(newest, bound, now)
+            word = "never came" if newest is None else "late" if is_late(newest, bound, now) else "fresh"
+            told.append(f"{what}{word}, within {bound:g} h")
+    last = status.last_loaded
     shown = f"{last:%Y-%m-%d %H:%M}" if last else None
-    return asdict(status) | {"is_late": is_late, "freshness": freshness, "last_loaded": shown}
+    return asdict(status) | {"is_late": late, "freshness": "; ".join(told) or "no bound", "last_loaded": shown}
 
 
 def _checked(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dict[str, Any]:

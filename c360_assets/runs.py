@@ -71,7 +71,7 @@ def work(
     from c360_assets.worker import Worker  # dbt with it, which no other run needs in this process
 
     with quiet(settings):
-        at_work = Worker(settings, instance, warehouse, local.embedded_events(settings), build_defs, say)
+        at_work = Worker(settings, instance, warehouse, local.object_events(settings), build_defs, say)
         say("worker: at work; Ctrl-C stops it")
         at_work.run(stop)
 

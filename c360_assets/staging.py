@@ -1,79 +1,27 @@
 """Staging: rows exactly as received, and the ledger row of their object, in one transaction.
 
-Belongs here: the tables that Python writes, the load of a batch, one asset factory. Objects are read and spooled as
+Belongs here: the load of a batch, one asset factory. Objects are read and spooled as
 Parquet before the warehouse is opened, so a crash at any point leaves either all of a batch or nothing of it, and a
 second run gives the same tables.
 """
 
-import json
-import secrets
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import dagster as dg
 
-from c360_assets import landing
+from c360_assets import landing, registers
 from c360_assets.erasure import Forgotten, Scope, erase
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket, Listed
 from c360_assets.processes import sign_run
 from c360_assets.snowflake.arrivals import Arrived, Fetching, Plain, nothing_arrived
 from c360_assets.spool import GONE, LINEAGE, MOVED, Outcome, Spool, read_all, spool_folder, stated_file_time
-from c360_assets.warehouse import INTEGER, TEXT, TIMESTAMP, Session, Warehouse, insert, may_pass
-
-LEDGER = {
-    "feed": TEXT,
-    "key": TEXT,
-    "etag": TEXT,
-    "size": INTEGER,
-    "last_modified": TIMESTAMP,
-    "event_time": TIMESTAMP,
-    "status": TEXT,
-    "batch": TEXT,
-    "loaded_at": TIMESTAMP,
-}
-REFUSED = {
-    "feed": TEXT,
-    "_key": TEXT,
-    "_etag": TEXT,
-    "_row": INTEGER,
-    "raw": TEXT,
-    "reasons": TEXT,
-    "refused_at": TIMESTAMP,
-    "_batch": TEXT,
-    "_superseded_at": TIMESTAMP,
-    "resolved_at": TIMESTAMP,
-}
-DECISIONS = {
-    "feed": TEXT,
-    "_key": TEXT,
-    "_etag": TEXT,
-    "_row": INTEGER,
-    "decision": TEXT,
-    "reason": TEXT,
-    "decided_at": TIMESTAMP,
-    "batch": TEXT,
-}
-REGISTERS = {
-    "object_ledger": "One row per object version seen, written in the transaction that loads its rows.",
-    "refused_rows": "One row per record that could not be read, with its text and every reason.",
-    "quarantine_decisions": "One row per decision of a person about a refused record.",
-}
-
-
-def register_specs(loads: Sequence[dg.AssetKey], engine: str) -> list[dg.AssetSpec]:
-    """The registers as assets that every load writes."""
-    return [
-        dg.AssetSpec(["staging", name], deps=loads, kinds={engine}, description=text)
-        for name, text in REGISTERS.items()
-    ]
-
-
-_BATCH = "%Y%m%dT%H%M%S.%f"
+from c360_assets.warehouse import Session, Warehouse, may_pass
 
 
 @dataclass
@@ -100,46 +48,6 @@ class Loaded:
             self.by_status[status] = self.by_status.get(status, 0) + count
 
 
-def prepare_tables(session: Session, feeds: Sequence[Feed]) -> None:
-    """Every table that Python writes, made or widened to what is declared."""
-    session.ensure("staging.object_ledger", LEDGER)
-    session.ensure("staging.refused_rows", REFUSED)
-    session.ensure("staging.quarantine_decisions", DECISIONS)
-    for feed in feeds:
-        # What was received is on S3; what was seen and decided is nowhere else.
-        session.ensure(f"staging.{feed.name}", dict.fromkeys(feed.columns, TEXT) | LINEAGE, transient=True)
-
-
-def next_batch(session: Session) -> tuple[str, datetime]:
-    """Name and instant of a new batch; the name sorts after every other, even where the clock was set back."""
-    (last,) = session.rows(
-        """
-        select greatest(
-            coalesce((select max(batch) from staging.object_ledger), ''),
-            coalesce((select max(batch) from staging.quarantine_decisions), '')
-        )
-        """
-    )[0]
-    instant = datetime.now(UTC).replace(tzinfo=None)
-    if last and last[:22] >= instant.strftime(_BATCH):
-        instant = datetime.strptime(last[:22], _BATCH) + timedelta(microseconds=1)
-    return f"{instant.strftime(_BATCH)}-{secrets.token_hex(2)}", instant
-
-
-def is_newest(session: Session, batch: str) -> bool:
-    """Has no other batch come since this one was named? Asked inside the transaction that writes it."""
-    return bool(
-        session.rows(
-            """
-            select 1
-            where not exists (select 1 from staging.object_ledger where batch >= ?)
-                and not exists (select 1 from staging.quarantine_decisions where batch >= ?)
-            """,
-            [batch, batch],
-        )
-    )
-
-
 def load_new(
     feed: Feed,
     bucket: Bucket,
@@ -152,6 +60,7 @@ def load_new(
     fetching: Fetching | None = None,
     forgotten: Callable[[], Forgotten] | None = None,
     told: Sequence[Listed] | None = None,
+    is_prepared: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
     """Loads what is new of the feed, batch by batch, each in a transaction of its own; at most `batches` of them.
@@ -159,15 +68,16 @@ def load_new(
     What lands, or changes under our hands, after the one listing is left to the next run: an object that is rewritten
     all the time does not hold this one. With `fetching` the warehouse brings what it can, and we read the rest. Who is
     `forgotten`, when a batch is written, does not come back. Of objects that are `told` S3 is not asked for others.
+    `is_prepared`: the tables are there, as they are declared.
     """
     total = Loaded()
     waiting = {o.key: o for o in (bucket.listed(feed) if told is None else told)}
     while batches is None or total.batches < batches:
         with warehouse.writing(f"preparing {feed.name}") as session:
-            if total.batches == 0 and told is None:
-                prepare_tables(session, [feed])
+            if total.batches == 0 and not is_prepared:
+                registers.prepare_tables(session, [feed])
             known = landing.known_etags(session, feed, list(waiting) if told is not None else None)
-            batch, now = next_batch(session)
+            batch, now = registers.next_batch(session)
         waiting = {key: o for key, o in waiting.items() if known.get(key) != o.etag}
         plan = landing.plan_batch(waiting.values(), known, objects, size)
         if not plan:
@@ -218,13 +128,13 @@ def _write(
     files = spooled.close()
     source = session.put(files) if files else None
     with session.transaction():
-        if not is_newest(session, batch):
+        if not registers.is_newest(session, batch):
             return False
-        supersede(session, feed, outcomes, now)
+        registers.supersede(session, feed, outcomes, now)
         if source is not None:
             session.load(f"staging.{feed.name}", spooled.names, source)
         arrived.take(session, batch, now, {o.listed.key for o in outcomes})
-        write_registers(session, feed, outcomes, batch, now)
+        registers.write_registers(session, feed, outcomes, batch, now)
         if guard is not None:
             guard(session)
         arrived.forget(session)
@@ -245,68 +155,12 @@ def keep_out(
     if not told:
         return
     # Under a batch of its own: rows find the object that they came with by its key, etag and batch.
-    later, now = next_batch(session)
+    later, now = registers.next_batch(session)
     found = erase(session, bucket, feed, told.pseudonym_of, Scope.of_batch(batch), later, now)
     if found:
         say(
             f"{feed.name}: {found.dropped + found.refused} records of persons who are forgotten were taken out, "
             f"{found.changed} name a pseudonym; {len(found.objects)} objects were written anew"
-        )
-
-
-def write_registers(session: Session, feed: Feed, outcomes: Sequence[Outcome], batch: str, now: datetime) -> None:
-    """The refused records and the ledger rows of the outcomes."""
-    refused = [
-        (feed.name, o.listed.key, o.listed.etag, r.row, r.raw, json.dumps(list(r.reasons), separators=(",", ":")),
-         now, batch, None, None)
-        for o in outcomes for r in o.refused
-    ]  # fmt: skip
-    ledger = [
-        (
-            feed.name,
-            o.listed.key,
-            o.listed.etag,
-            o.listed.size,
-            o.listed.last_modified,
-            o.event_time,
-            o.status,
-            batch,
-            now,
-        )
-        for o in outcomes
-    ]
-    insert(session, "staging.refused_rows", REFUSED, refused)
-    insert(session, "staging.object_ledger", LEDGER, ledger)
-
-
-def supersede(session: Session, feed: Feed, outcomes: Sequence[Outcome], now: datetime) -> None:
-    """Former versions of the keys that come anew, where the newest counts. One that cannot be read replaces nothing."""
-    keys = [o.listed.key for o in outcomes if o.status in ("loaded", "empty") and feed.replaces(o.listed.key)]
-    for start in range(0, len(keys), 500):
-        some = keys[start : start + 500]
-        places = ", ".join("?" * len(some))
-        former = session.rows(
-            "select distinct key from staging.object_ledger where feed = ? "
-            f"and status in ('loaded', 'empty', 'unreadable') and key in ({places})",
-            [feed.name, *some],
-        )
-        if not former:
-            continue
-        again = [key for (key,) in former]
-        places = ", ".join("?" * len(again))
-        session.execute(
-            f"update staging.object_ledger set status = 'superseded' where feed = ? and status in ('loaded', 'empty') "
-            f"and key in ({places})",
-            [feed.name, *again],
-        )
-        session.execute(
-            f"update staging.{feed.name} set _superseded_at = ? where _superseded_at is null and _key in ({places})",
-            [now, *again],
-        )
-        session.execute(
-            "update staging.refused_rows set _superseded_at = ? where feed = ? "
-            f"and _superseded_at is null and _key in ({places})",
-            [now, feed.name, *again],
         )
 
 
@@ -324,10 +178,26 @@ def _summary(outcomes: Sequence[Outcome], spooled: Spool) -> Loaded:
     return loaded
 
 
+class Told(dg.Config):
+    """An object as somebody told of it: time of S3 in ISO's form, UTC; size in bytes."""
+
+    key: str
+    etag: str
+    size: int
+    last_modified: str
+
+
 class StagingConfig(dg.Config):
-    """`max_batches`: how many batches one run loads; 0 means all that is new."""
+    """`max_batches`: how many batches one run loads; 0 means all that is new. `told`: of these objects alone."""
 
     max_batches: int = 0
+    told: list[Told] | None = None
+
+    @property
+    def listed(self) -> list[Listed] | None:
+        if self.told is None:
+            return None
+        return [Listed(datetime.fromisoformat(t.last_modified), t.key, t.etag, t.size) for t in self.told]
 
 
 def staging_asset(
@@ -342,10 +212,12 @@ def staging_asset(
     forgotten: Callable[[Bucket], Forgotten] | None = None,
     told: Callable[[Feed], Sequence[Listed] | None] = lambda feed: None,
     before: Callable[[Feed], Loaded] = lambda feed: Loaded(),
+    is_prepared: bool = False,
     retry_policy: dg.RetryPolicy | None,
     pool: str | None,
 ) -> dg.AssetsDefinition:
-    """The staging table of one feed, loaded from its landing. `before`: what was loaded already and no run has told."""
+    """The staging table of one feed, loaded from its landing. `before`: what was loaded already and no run has told;
+    `is_prepared`: by a process that stays."""
 
     @dg.asset(
         key=["staging", feed.name],
@@ -368,7 +240,8 @@ def staging_asset(
             loaded = load_new(
                 feed, there, warehouse, spool,
                 objects=objects, size=size, batches=config.max_batches or None, fetching=fetching,
-                forgotten=partial(forgotten, there) if forgotten else None, told=told(feed), say=context.log.info,
+                forgotten=partial(forgotten, there) if forgotten else None, say=context.log.info,
+                told=told(feed) if config.told is None else config.listed, is_prepared=is_prepared,
             )  # fmt: skip
         except Exception as error:
             passes = landing.may_pass(error) or may_pass(error)

@@ -13,6 +13,7 @@ import dagster as dg
 
 from c360_assets import landing, output, stages
 from c360_assets.feeds import Feed
+from c360_assets.freshness import newest_events
 from c360_assets.landing import Bucket
 from c360_assets.warehouse import NoWarehouse, Session, Warehouse
 
@@ -31,6 +32,7 @@ class FeedStatus:
     quarantined: int
     open_refusals: int
     last_loaded: datetime | None
+    newest_event: datetime | None
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,15 @@ def status_of(
     checks: list[dg.AssetCheckKey],
 ) -> Status:
     """Reads S3, the warehouse and the Dagster instance; a part that is not there yet counts as empty."""
+    now = datetime.now(UTC).replace(tzinfo=None)
     try:
         with warehouse.reading() as session:
             ledgers = {f.name: landing.known_etags(session, f) for f in feeds.values()}
             counts, took = _counts(session), stages.seconds(session)
+            happened = newest_events(session, feeds.values(), now)
     except NoWarehouse:
-        ledgers, counts, took = {}, {}, []
+        ledgers, counts, took, happened = {}, {}, [], {}
     told = []
-    now = datetime.now(UTC).replace(tzinfo=None)
     for feed in feeds.values():
         known = ledgers.get(feed.name, {})
         waiting = [o for o in bucket.listed(feed) if known.get(o.key) != o.etag]
@@ -79,6 +82,7 @@ def status_of(
                 waiting=len(waiting),
                 lag_seconds=round((now - oldest).total_seconds(), 1) if oldest else None,
                 **counts.get(feed.name, _NOTHING),
+                newest_event=happened.get(feed.name),
             )
         )
     records = last_checks(instance, checks)

@@ -17,7 +17,20 @@ from typing import Any
 import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
 
-from c360_assets import automation, checks, landing, laps, lease, local, pending, serve, stages, staging, transform
+from c360_assets import (
+    automation,
+    checks,
+    landing,
+    laps,
+    lease,
+    local,
+    pending,
+    registers,
+    serve,
+    stages,
+    staging,
+    transform,
+)
 from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.entities import declared
 from c360_assets.erasure import forgotten_of
@@ -108,6 +121,7 @@ class Worker:
     def run(self, stop: Callable[[], bool]) -> None:
         with self._warehouse.kept("preparing the worker"), self._warehouse.writing("worker") as session:
             stages.prepare(session)
+            registers.prepare_tables(session, list(self._feeds.values()))
             for name in pending.unbuilt_feeds(session, self._lineage, self._feeds.keys()):
                 self._behind[name] = time.monotonic()
         listed = pruned = 0.0
@@ -248,7 +262,7 @@ class Worker:
                 loaded = staging.load_new(
                     self._feeds[name], self._bucket, self._warehouse, self._settings.spool,
                     objects=self._settings.batch_objects, size=self._settings.batch_bytes, batches=1,
-                    forgotten=lambda: self._forgotten(self._bucket), told=plan,
+                    forgotten=lambda: self._forgotten(self._bucket), told=plan, is_prepared=True,
                 )  # fmt: skip
                 at["staged"] = _now()
                 self._tally[name].add(loaded)

@@ -289,7 +289,7 @@ def _clicks(options: argparse.Namespace) -> Iterable[GeneratedObject]:
 
 def _add_live(parser: argparse.ArgumentParser) -> None:
     default = ClickSpec()
-    places = "kafka://HOST:PORT/TOPIC|s3://BUCKET/PREFIX|DIR"
+    places = "kafka://HOST:PORT/TOPIC|kinesis://STREAM|s3://BUCKET/PREFIX|DIR"
     parser.add_argument("--out", required=True, metavar=places, help="where the events go")
     parser.add_argument("--rate", type=_rate, default=100.0, metavar="EVENTS_PER_SECOND", help="(100)")
     parser.add_argument("--seconds", type=float, help="how long; until Ctrl-C if not given")

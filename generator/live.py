@@ -15,6 +15,8 @@ from generator.objects import GeneratedObject
 from generator.sink import SinkError, open_sink
 
 _TICKS = 10  # a second
+# Records that Kinesis takes in one call, and how often in a row it may refuse some of them.
+_AT_ONCE, _REFUSALS = 500, 12
 
 
 @dataclass
@@ -91,6 +93,36 @@ class _Kafka:
         self._failed += error is not None
 
 
+class _Kinesis:
+    """A stream; events of one session go to one shard."""
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._errors = import_module("botocore.exceptions").ClientError
+        self._client: Any = import_module("boto3").client("kinesis")
+
+    def put(self, lines: Sequence[bytes], keys: Sequence[bytes]) -> None:
+        left = [{"Data": line, "PartitionKey": key.decode()} for line, key in zip(lines, keys, strict=True)]
+        refusals = 0
+        while left:
+            taken, left = left[:_AT_ONCE], left[_AT_ONCE:]
+            try:
+                answer = self._client.put_records(StreamName=self._stream, Records=taken)
+            except self._errors as failure:
+                raise SinkError(str(failure)) from failure
+            # Of a bunch some may be refused, because a shard is too busy.
+            refused = [each for each, told in zip(taken, answer["Records"], strict=True) if "ErrorCode" in told]
+            left = refused + left
+            if refused:
+                refusals += 1
+                if refusals > _REFUSALS:
+                    raise SinkError(f"stream '{self._stream}' is too busy: {len(left)} events did not arrive")
+                time.sleep(min(0.1 * 2**refusals, 10))
+
+    def close(self) -> None:
+        """Each event has arrived when it was put."""
+
+
 class _Objects:
     """Objects of a folder or of S3, one for each bunch."""
 
@@ -108,11 +140,15 @@ class _Objects:
 
 
 def open_outlet(out: str) -> Outlet:
-    """Of `kafka://HOST:PORT/TOPIC`, `s3://BUCKET/PREFIX` or a folder's path."""
+    """Of `kafka://HOST:PORT/TOPIC`, `kinesis://STREAM`, `s3://BUCKET/PREFIX` or a folder's path."""
     scheme, _, rest = out.partition("://")
     if scheme == "kafka":
         bootstrap, _, topic = rest.partition("/")
         if not bootstrap or not topic:
             raise ValueError(f"{out!r} names no topic: kafka://HOST:PORT/TOPIC")
         return _Kafka(bootstrap, topic)
+    if scheme == "kinesis":
+        if not rest:
+            raise ValueError(f"{out!r} names no stream: kinesis://STREAM")
+        return _Kinesis(rest)
     return _Objects(out)

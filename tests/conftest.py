@@ -35,7 +35,7 @@ def s3_endpoint() -> Iterator[str]:
     port = free_port()
     process = subprocess.Popen(
         [Path(sys.executable).with_name("ministack")],
-        env={"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "LOG_LEVEL": "WARNING", "SERVICES": "s3,sqs"},
+        env={"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "LOG_LEVEL": "WARNING", "SERVICES": "s3,sqs,kinesis"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -25,7 +25,7 @@ import pytest
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
 
-from c360_assets import pending, staging, transform
+from c360_assets import pending, registers, staging, transform
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import Bucket
 from c360_assets.local import free_port as free_port
@@ -250,7 +250,7 @@ class Platform:
     def build(self, *arguments: str) -> list[str]:
         """`dbt build` with the arguments; without any, of what has something new, as a sync does it."""
         with self.warehouse.writing("test") as session:
-            staging.prepare_tables(session, list(self.feeds.values()))
+            registers.prepare_tables(session, list(self.feeds.values()))
             pending.prepare_marks(session)
             if arguments:
                 tables = None

@@ -245,7 +245,7 @@ def _taking(feeds: Sequence[Feed], streams: Mapping[str, str], prefix: str) -> l
     return body + _ending([takeable(feed, prefix) for feed in feeds], streams)
 
 
-# Sorts after every other, as staging.next_batch has it.
+# Sorts after every other, as registers.next_batch has it.
 _NEXT_BATCH = (
     "select to_char(cast(newest as timestamp_ntz(6)), 'YYYYMMDD') || 'T' "
     "|| to_char(cast(newest as timestamp_ntz(6)), 'HH24MISS.FF6') || '-' "

@@ -1,6 +1,6 @@
 """Decoding: what an event's bytes say, as the text of one JSON object. One function per format.
 
-Belongs here: every format in which events come. A further one is a function in `FORMATS`.
+Belongs here: every format in which events come.
 """
 
 from __future__ import annotations
@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
+
+from c360_assets.streams import StreamError
 
 Decode = Callable[[bytes], bytes]
 
@@ -45,6 +48,43 @@ def avro_object(registry: Any, topic: str) -> Decode:
         if not isinstance(told, dict):
             raise Undecodable("no_object")
         return json.dumps(told, default=_plain, ensure_ascii=False, separators=(",", ":")).encode()
+
+    return decoded
+
+
+def protobuf_object(registry: Any, descriptors: Path, message: str) -> Decode:
+    """Protobuf with the id of its schema in front, as Confluent's serializers write it; fields keep their names.
+
+    `descriptors`: what `protoc --include_imports --descriptor_set_out` writes; `message`: full name of the type in it.
+
+    Raises:
+        StreamError: if there is no such type.
+    """
+    from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
+    from google.protobuf import descriptor_pb2, json_format, message_factory
+    from google.protobuf.descriptor_pool import DescriptorPool
+    from google.protobuf.message import DecodeError
+
+    pool: Any = DescriptorPool()
+    try:
+        told = descriptor_pb2.FileDescriptorSet.FromString(descriptors.read_bytes())
+        for file in told.file:
+            pool.Add(file)
+        kind = message_factory.GetMessageClass(pool.FindMessageTypeByName(message))
+    except DecodeError:
+        raise StreamError(f"{descriptors}: holds no descriptors; protoc --descriptor_set_out writes them") from None
+    except KeyError:
+        names = sorted(f"{file.package}.{each.name}".strip(".") for file in told.file for each in file.message_type)
+        raise StreamError(f"{descriptors}: has no message '{message}'; it has: {', '.join(names)}") from None
+    decode = ProtobufDeserializer(kind, {"use.deprecated.format": False}, registry)
+
+    def decoded(value: bytes) -> bytes:
+        try:
+            found = decode(value)
+            text = json_format.MessageToJson(found, preserving_proto_field_name=True, indent=None, ensure_ascii=False)
+        except Exception as error:  # noqa: BLE001 - whatever the library says of these bytes, the stream goes on
+            raise Undecodable(f"not_protobuf: {error}") from None
+        return str(text).encode()
 
     return decoded
 

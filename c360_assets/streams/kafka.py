@@ -9,42 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from c360_assets.landing import LandingError, may_pass
 from c360_assets.streams import StreamError
-from c360_assets.streams.decoding import Decode, Undecodable
+from c360_assets.streams.decoding import Decode
+from c360_assets.streams.holding import ONE_SECOND, Holding, Limits, Progress
 from c360_assets.streams.shelf import DeadLetter, Shelf, Stretch
 
 SOURCE, DIGITS = "kafka", 20
 _AT_ONCE = 5_000
 _TOLD_EVERY = 10.0
-_S3 = (BotoCoreError, ClientError, LandingError)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a stretch is landed: after so many seconds, bytes or events, whichever comes first."""
-
-    seconds: float = 1.0
-    size: int = 8 * 1024 * 1024
-    events: int = 50_000
-
-
-@dataclass
-class Progress:
-    """What a consumer did since it began."""
-
-    events: int = 0
-    objects: int = 0
-    dead: int = 0
-    lag: int = 0
 
 
 def consumer_of(bootstrap: str, group: str, more: dict[str, str]) -> Consumer:
@@ -90,17 +67,15 @@ class KafkaLanding:
         topic: str,
         shelf: Shelf,
         decode: Decode,
-        limits: Limits = Limits(),
+        limits: Limits = ONE_SECOND,
         say: Callable[[str], None] = lambda text: None,
         *,
         skips_lost: bool = False,
     ) -> None:
-        self._consumer, self._topic, self._shelf, self._decode = consumer, topic, shelf, decode
+        self._consumer, self._topic, self._shelf = consumer, topic, shelf
         self._limits, self._say, self._skips_lost = limits, say, skips_lost
-        self._held: dict[int, Stretch] = {}
-        self._since: dict[int, float] = {}
+        self._holding = Holding(shelf, decode, limits, say)
         self._came = 0.0
-        self.progress = Progress()
 
     def run(self, stop: Callable[[], bool], idle: float | None = None) -> Progress:
         """Lands until `stop`, or until nothing came for `idle` seconds; then what is held is landed too.
@@ -121,33 +96,24 @@ class KafkaLanding:
                     self._came = now
                 elif idle is not None and now - self._came > idle and self._consumer.assignment():
                     break
-                self._land([part for part, held in self._held.items() if self._is_due(part, held, now)])
+                self._land(self._holding.due(now))
                 if now - told > _TOLD_EVERY:
                     told = now
-                    self._tell()
-            self._land(list(self._held))
+                    self._holding.tell(sum(self._lags()), " events")
+            self._land(self._holding.of())
         except KafkaException as error:
             raise StreamError(f"topic '{self._topic}': {error.args[0].str()}") from error
         finally:
             self._consumer.close()
-        return self.progress
+        return self._holding.progress
 
     def _take(self, message: Message, now: float) -> None:
         error = message.error()
         if error is not None:
             self._met(error)
             return
-        part, position, value = int(message.partition() or 0), str(message.offset()), message.value()
-        held = self._held.get(part)
-        if held is None:
-            held = self._held[part] = Stretch(str(part), position, position)
-            self._since[part] = now
-        try:
-            if value is None:
-                raise Undecodable("empty")
-            held.add(position, self._decode(value))
-        except Undecodable as reason:
-            held.refuse(DeadLetter(position, str(reason), value, message.key()))
+        part, position = str(message.partition() or 0), str(message.offset())
+        self._holding.take(part, position, message.value(), message.key(), now)
 
     def _met(self, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF or (error.retriable() and not error.fatal()):
@@ -161,47 +127,20 @@ class KafkaLanding:
             return  # librdkafka tries again for ever
         raise StreamError(f"topic '{self._topic}': {error.str()}")
 
-    def _is_due(self, part: int, held: Stretch, now: float) -> bool:
-        return (
-            now - self._since[part] >= self._limits.seconds
-            or held.size >= self._limits.size
-            or len(held.values) >= self._limits.events
-        )
-
-    def _land(self, parts: Sequence[int]) -> None:
+    def _land(self, parts: Sequence[str]) -> None:
         """Puts what is held of the partitions and commits it; waits for S3 as long as it takes."""
-        while left := [part for part in parts if part in self._held]:
-            if self._landed(left):
+        while left := self._holding.of(parts):
+            self._put(left)
+            if self._holding.of(left):
                 self._wait()
 
-    def _landed(self, parts: Sequence[int]) -> bool:
-        """Puts once what is held of the partitions; is something left, because S3 did not answer?"""
-        with ThreadPoolExecutor(max_workers=min(8, len(parts))) as pool:
-            outcomes = list(pool.map(self._put, [self._held[part] for part in parts]))
-        is_left = False
-        for part, outcome in zip(parts, outcomes, strict=True):
-            stretch = self._held[part]
-            if isinstance(outcome, Exception):
-                if not may_pass(outcome):
-                    raise outcome
-                is_left = True
-                self._say(f"S3 takes nothing: {outcome}; trying again")
-                continue
-            self._drop(part)
-            if outcome:
-                self.progress.events += len(stretch.values)
-                self.progress.dead += len(stretch.dead)
-                self.progress.objects += 1
-                self._commit(part, int(stretch.last) + 1)
+    def _put(self, parts: Sequence[str]) -> None:
+        for put in self._holding.put(parts):
+            part = int(put.stretch.part)
+            if put.was_first:
+                self._commit(part, int(put.stretch.last) + 1)
             else:
-                self._resume(part, stretch.first)
-        return is_left
-
-    def _put(self, stretch: Stretch) -> bool | Exception:
-        try:
-            return self._shelf.put(stretch)
-        except _S3 as error:
-            return error
+                self._resume(part, put.stretch.first)
 
     def _commit(self, part: int, offset: int) -> None:
         try:
@@ -237,17 +176,7 @@ class KafkaLanding:
 
     def _start(self, consumer: Consumer, committed: TopicPartition) -> int:
         known = committed.offset if committed.offset >= 0 else None
-        for pause in _pauses():
-            try:
-                landed = self._shelf.last(str(committed.partition), None if known is None else str(known))
-                break
-            except _S3 as error:
-                if not may_pass(error):
-                    raise
-                self._say(f"S3 does not say how far partition {committed.partition} has come: {error}; trying again")
-                time.sleep(pause)
-        else:
-            raise StreamError("S3 does not answer; start again when it does")
+        landed = self._holding.landed(str(committed.partition), None if known is None else str(known))
         start = max(known or 0, int(landed) + 1 if landed is not None else 0)
         low, _ = consumer.get_watermark_offsets(committed, timeout=30)
         if known is None and landed is None:
@@ -268,30 +197,15 @@ class KafkaLanding:
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         """Once, because the group waits: what S3 does not take now, whoever gets the partition reads again."""
-        if held := [each.partition for each in partitions if each.partition in self._held]:
-            self._landed(held)
+        self._put(self._holding.of([str(each.partition) for each in partitions]))
         self._lost(_, partitions)
 
     def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         for each in partitions:
-            self._drop(each.partition)
-
-    def _drop(self, part: int) -> None:
-        self._held.pop(part, None)
-        self._since.pop(part, None)
-
-    def _tell(self) -> None:
-        done = self.progress
-        done.lag = sum(self._lags())
-        self._say(f"{done.events} events landed in {done.objects} objects, {done.dead} dead letters, lag {done.lag}")
+            self._holding.drop(str(each.partition))
 
     def _lags(self) -> Iterator[int]:
         for each in self._consumer.position(self._consumer.assignment()):
             _, high = self._consumer.get_watermark_offsets(each, cached=True)
             if each.offset >= 0:
                 yield max(0, high - each.offset)
-
-
-def _pauses() -> Iterator[float]:
-    """Seconds: less in all than a group waits for one of its members."""
-    yield from (1, 2, 4, 8, 15, 30, 30, 30, 30, 30)

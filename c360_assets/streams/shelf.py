@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from botocore.exceptions import ClientError
 
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket
+from c360_assets.streams import StreamError
 
 DEAD_LETTERS = "dead_letters"
 _LAST, _COUNT = "c360-last", "c360-count"
@@ -80,6 +82,7 @@ class Shelf:
         self._bucket, self._source, self._stream, self._digits = bucket, source, stream, digits
         self._folder = f"{bucket.folder(feed)}{source}/{stream}/"
         self._dead_folder = f"{bucket.folder(dead)}{source}/{stream}/"
+        self._name = re.compile(rf"\d{{{digits}}}\.json")
 
     def put(self, stretch: Stretch) -> bool:
         """Puts the stretch, its dead letters first; False if another reader has put one from the same position."""
@@ -113,17 +116,28 @@ class Shelf:
         newest = None
         for page in pages:
             for found in page.get("Contents", ()):
-                newest = found["Key"]
+                if self._name.fullmatch(found["Key"].rsplit("/", 1)[1]):
+                    newest = found["Key"]
         return self._stated(newest)[0] if newest else None
 
     def _stated(self, key: str) -> tuple[str, int]:
         metadata = self._bucket.client.head_object(Bucket=self._bucket.name, Key=key)["Metadata"]
-        return metadata[_LAST], int(metadata[_COUNT])
+        try:
+            return metadata[_LAST], int(metadata[_COUNT])
+        except (KeyError, ValueError):
+            raise StreamError(
+                f"s3://{self._bucket.name}/{key} does not say which events it holds ({_LAST}, {_COUNT} in its "
+                "metadata): no stream put it there, or it was copied without them; move it away, and start again"
+            ) from None
 
     def _key(self, part: str, first: str) -> str:
         return f"{self._folder}{part}/{self._filled(first)}.json"
 
     def _filled(self, position: str) -> str:
+        if len(position) > self._digits:
+            raise StreamError(
+                f"{self._source} {self._stream}: position '{position}' has more than {self._digits} digits"
+            )
         return position.zfill(self._digits)
 
 

@@ -7,7 +7,7 @@ import json
 import socketserver
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -20,12 +20,13 @@ import dagster as dg
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from c360_assets import alerts, automation, staging, transform
+from c360_assets import alerts, automation, registers, staging, transform
 from c360_assets.alerts import Channel
 from c360_assets.definitions import build_defs
+from c360_assets.feeds import load_feeds
 from c360_assets.landing import Bucket, LandingError
-from c360_assets.settings import Settings
-from c360_assets.warehouse import Warehouse, WarehouseBusy, open_warehouse
+from c360_assets.settings import PROJECT, Settings
+from c360_assets.warehouse import TEXT, TIMESTAMP, Warehouse, WarehouseBusy, open_warehouse
 from tests.parts import Platform
 
 FEED = "customers"
@@ -141,7 +142,7 @@ class House:
     """A graph with one check, which passes, warns or fails as told, and its alert sensor."""
 
     def __init__(
-        self, instance: dg.DagsterInstance, warehouse: Warehouse, *told_by: Channel, hours: float = 24.0
+        self, instance: dg.DagsterInstance, warehouse: Warehouse, *told_by: Channel, events_hours: float | None = None
     ) -> None:
         self.instance, self.cursor, self.later = instance, "", timedelta(0)
         self.passed, self.severity = True, dg.AssetCheckSeverity.ERROR
@@ -150,8 +151,10 @@ class House:
         def sound() -> dg.AssetCheckResult:
             return dg.AssetCheckResult(passed=self.passed, severity=self.severity)
 
+        feeds = load_feeds([PROJECT / "dbt" / "models" / "staging"])
+        feeds["customers"] = replace(feeds["customers"], events_within_hours=events_hours)
         self.sensor = alerts.alert_sensor(
-            told_by, ["customers_batch"], "sync", {"customers": hours}, warehouse,
+            told_by, ["customers_batch"], "sync", feeds, warehouse,
             now=lambda: datetime.now(UTC) + self.later,
         )  # fmt: skip
         self.defs = dg.Definitions([goods], asset_checks=[sound], jobs=[feed_job, whole_job], sensors=[self.sensor])
@@ -263,18 +266,52 @@ def test_a_feed_that_is_late_is_told_until_something_comes(house: House, setting
 
     def comes(feed: str, at: datetime) -> None:
         with warehouse.writing("test") as session:
-            staging.prepare_tables(session, [])
+            registers.prepare_tables(session, [])
             values = [feed, at.replace(tzinfo=None)]
             session.execute("insert into staging.object_ledger (feed, key, loaded_at) values (?, 'k', ?)", values)
 
     now = datetime.now(UTC)
     comes("customers", now - timedelta(hours=23))
-    comes("pos", now - timedelta(days=9))  # it has no bound
+    comes("products", now - timedelta(days=9))  # it has no bound
     assert house.tick() == "0 problems, all told"
     house.later = timedelta(hours=2)
     house.tick()
     assert "problem: feed customers is late: nothing since" in texts(webhook)[0]
     comes("customers", now)
+    house.tick()
+    assert texts(webhook)[1].startswith("c360: 0 new problems, 1 over\nover: feed customers is late")
+
+
+def test_a_feed_that_brings_old_events_is_late_however_much_it_brings(
+    instance: dg.DagsterInstance, settings: Settings, webhook: Webhook
+) -> None:
+    warehouse = open_warehouse(settings)
+    house = House(instance, warehouse, alerts.Webhook(webhook.address), events_hours=2)
+    now = datetime.now(UTC).replace(tzinfo=None)
+
+    def happens(*times: datetime) -> None:
+        with warehouse.writing("test") as session:
+            registers.prepare_tables(session, [])
+            session.ensure("clean.customer_rows", {"_feed": TEXT, "event_time": TIMESTAMP, "reasons": TEXT})
+            session.execute(
+                "insert into staging.object_ledger (feed, key, loaded_at) values ('customers', 'k', ?)", [now]
+            )
+            for time in times:
+                session.execute("insert into clean.customer_rows values ('customers', ?, '[]')", [time])
+
+    happens(now - timedelta(hours=1))
+    assert house.tick() == "0 problems, all told"
+    house.later = timedelta(hours=1, minutes=5)
+    # Neither what a wrong clock dates ahead, nor what was refused, makes up for it.
+    happens(now - timedelta(hours=5), now + timedelta(days=400))
+    with warehouse.writing("test") as session:
+        session.execute("insert into clean.customer_rows values ('customers', ?, '[\"bad_date\"]')", [now])
+    house.tick()
+    assert (
+        f"feed customers is late: its newest event is of {now - timedelta(hours=1):%Y-%m-%d %H:%M}, 2 hours allowed"
+        in texts(webhook)[0]
+    )
+    happens(now)
     house.tick()
     assert texts(webhook)[1].startswith("c360: 0 new problems, 1 over\nover: feed customers is late")
 

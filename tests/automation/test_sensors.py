@@ -14,9 +14,10 @@ import dagster as dg
 import duckdb
 import pytest
 
-from c360_assets import automation, landing, staging
+from c360_assets import automation, staging
 from c360_assets.definitions import build_defs
-from c360_assets.landing import ATTEMPTS, BATCH_TAG, Bucket, LandingError
+from c360_assets.landing import Bucket, LandingError
+from c360_assets.sensors import ATTEMPTS, BATCH_TAG, Watching, landing_sensor
 from c360_assets.settings import Settings
 from tests.parts import Platform
 
@@ -44,10 +45,10 @@ class Watch:
         feed = platform.feeds[FEED]
         limits: Any = {"objects": objects, "size": size}
         unresolved = automation.feed_job(FEED, [])
-        self.sensor = landing.landing_sensor(
-            feed, unresolved, automation.SYNC, lambda: self.bucket(), platform.warehouse, **limits,
-            interval=30, pause=self._paused,
-        )  # fmt: skip
+        watching = Watching(
+            lambda: self.bucket(), platform.warehouse, automation.SYNC, **limits, interval=30, pause=self._paused
+        )
+        self.sensor = self._sensor(unresolved, watching)
         load = staging.staging_asset(
             feed, self._for_runs, platform.warehouse, platform.settings.spool, **limits,
             retry_policy=dg.RetryPolicy(max_retries=0), pool=automation.POOL,
@@ -59,6 +60,9 @@ class Watch:
             loggers={"console": automation.plain_lines},
         )
         self.job = self.defs.resolve_job_def(unresolved.name)
+
+    def _sensor(self, job: dg.UnresolvedAssetJobDefinition, watching: Watching) -> dg.SensorDefinition:
+        return landing_sensor(self.platform.feeds[FEED], job, watching)
 
     def _paused(self, failures: int) -> float:
         self.pauses.append(failures)

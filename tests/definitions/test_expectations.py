@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from c360_assets import checks, expectations, pending, quarantine, staging
+from c360_assets import checks, expectations, pending, quarantine, registers
 from c360_assets.entities import declared
 from c360_assets.persons import hidden_columns
 from tests.parts import Platform
@@ -37,7 +37,7 @@ def expecting(platform: Platform) -> Platform:
     declared = expectations.take_expectations("here", BLOCKS, feed.columns, False)
     platform.feeds["customers"] = replace(feed, expect=declared, nulls=("NULL",))
     with platform.warehouse.writing("test") as session:
-        staging.prepare_tables(session, list(platform.feeds.values()))
+        registers.prepare_tables(session, list(platform.feeds.values()))
         pending.prepare_marks(session)
     return platform
 

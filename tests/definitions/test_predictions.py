@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from c360_assets import automation, predictions, staging
+from c360_assets import automation, predictions, registers
 from c360_assets.settings import Settings
 from c360_assets.warehouse import Warehouse, insert, open_warehouse
 from tests.unit.test_predictions import AS_OF, purchases, weekly
@@ -46,7 +46,7 @@ def gold(warehouse: Warehouse) -> None:
         ),
     }
     with warehouse.writing("test") as session:
-        staging.prepare_tables(session, [])
+        registers.prepare_tables(session, [])
         session.execute("create schema if not exists gold")
         for table, (columns, found) in rows.items():
             session.execute(f"create table gold.{table} ({', '.join(f'{n} {TYPES[k]}' for n, k in columns.items())})")

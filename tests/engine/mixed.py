@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from c360_assets import entities, staging
+from c360_assets import entities, registers
 from c360_assets.warehouse import insert
 from generator.snapshots import Snapshot, implied_deletes
 from generator.truth import Entity, Event, Truth, fold
@@ -101,12 +101,12 @@ class Mixed:
 
     def __post_init__(self) -> None:
         with self.platform.warehouse.writing("test") as session:
-            staging.prepare_tables(session, list(self.platform.feeds.values()))
+            registers.prepare_tables(session, list(self.platform.feeds.values()))
 
     def lay(self, objects: Iterable[tuple[str, datetime | None, list[Any]]], replacing: Laid | None = None) -> None:
         """A batch of objects: feed, the instant in its name (of snapshots), and what its rows state."""
         with self.platform.warehouse.writing("test") as session, session.transaction():
-            batch, now = staging.next_batch(session)
+            batch, now = registers.next_batch(session)
             for feed, instant, rows in objects:
                 number = len(self.laid)
                 key = replacing.key if replacing else f"stream_data/{feed}/{number:05d}"
@@ -125,7 +125,7 @@ class Mixed:
                 columns = dict.fromkeys([*names, "_key", "_etag", "_row", "_loaded_at", "_batch"], "")
                 insert(session, f"staging.{feed}", columns, staged)
                 insert(
-                    session, "staging.object_ledger", staging.LEDGER,
+                    session, "staging.object_ledger", registers.LEDGER,
                     [(feed, key, laid.etag, 1, now, instant, "loaded", batch, now)],
                 )  # fmt: skip
             self.arrived = now
@@ -133,9 +133,9 @@ class Mixed:
     def release(self, laid: Laid) -> None:
         laid.released = True
         with self.platform.warehouse.writing("test") as session, session.transaction():
-            batch, now = staging.next_batch(session)
+            batch, now = registers.next_batch(session)
             insert(
-                session, "staging.quarantine_decisions", staging.DECISIONS,
+                session, "staging.quarantine_decisions", registers.DECISIONS,
                 [(laid.feed, laid.key, laid.etag, 0, "release", "", now, batch)],
             )  # fmt: skip
             self.arrived = now

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from c360_assets import staging
+from c360_assets import registers
 from c360_assets.warehouse import Session, insert
 from generator.truth import CUSTOMERS, Entity, Event, Truth, fold
 from tests.parts import Platform, Row
@@ -45,13 +45,13 @@ class Stage:
 
     def __post_init__(self) -> None:
         with self.platform.warehouse.writing("test") as session:
-            staging.prepare_tables(session, list(self.platform.feeds.values()))
+            registers.prepare_tables(session, list(self.platform.feeds.values()))
 
     def lay(self, objects: Iterable[Sequence[Event]], *, replacing: Laid | None = None) -> list[Laid]:
         """A batch: each sequence of events is an object whose rows state their own time."""
         laid = []
         with self.platform.warehouse.writing("test") as session, session.transaction():
-            batch, now = staging.next_batch(session)
+            batch, now = registers.next_batch(session)
             for events in objects:
                 self.count += 1
                 key = replacing.key if replacing else f"stream_data/customers/{self.count:05d}.csv"
@@ -91,7 +91,7 @@ class Stage:
             ))  # fmt: skip
         insert(session, "staging.customers", dict.fromkeys(columns, ""), rows)
         insert(
-            session, "staging.object_ledger", staging.LEDGER,
+            session, "staging.object_ledger", registers.LEDGER,
             [("customers", laid.key, laid.etag, 1, now, None, "loaded", batch, now)],
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from c360_assets import entities, staging
+from c360_assets import entities, registers
 from c360_assets.landing import Bucket
 from c360_assets.warehouse import insert
 from tests.parts import Platform, project_with, settings_at
@@ -148,9 +148,9 @@ def test_every_case_of_the_referees_holds(
     selection = ("--indirect-selection", "cautious", "--select", *models)
     for number in range(last):
         with platform.warehouse.writing("test") as session:
-            staging.prepare_tables(session, list(platform.feeds.values()))
+            registers.prepare_tables(session, list(platform.feeds.values()))
             with session.transaction():
-                batch, now = staging.next_batch(session)
+                batch, now = registers.next_batch(session)
                 for case in all_cases:
                     rows = [tuple(row.get(c) for c in COLUMNS) for row in case.rows(number)]
                     key = f"referee/{case.id}-{number}.csv"
@@ -158,7 +158,7 @@ def test_every_case_of_the_referees_holds(
                     into = dict.fromkeys([*COLUMNS, "_key", "_etag", "_row", "_loaded_at", "_batch"], "")
                     insert(session, "staging.referee", into, lineage)
                     ledger = [("referee", key, "e", 1, now, None, "loaded", batch, now)]
-                    insert(session, "staging.object_ledger", staging.LEDGER, ledger)
+                    insert(session, "staging.object_ledger", registers.LEDGER, ledger)
         if together:
             continue
         platform.build(*selection)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from c360_assets import erasure, staging
+from c360_assets import erasure, registers, staging
 from c360_assets.erasure import ErasureError, Forgotten, Scope, erase, exactly
 from c360_assets.landing import Bucket
 from tests.parts import Platform, settings_at, without_shop
@@ -106,7 +106,7 @@ def erased(platform: Platform, pseudonym: str, then: Callable[[], None] = lambda
     with platform.warehouse.writing("test") as session:
         for feed in platform.feeds.values():
             with session.transaction():
-                batch, now = staging.next_batch(session)
+                batch, now = registers.next_batch(session)
                 erase(session, platform.bucket, feed, exactly(PERSON, pseudonym), Scope.of_text(PERSON), batch, now)
                 then()
 

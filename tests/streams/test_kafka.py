@@ -25,7 +25,7 @@ from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
 from c360_assets.streams import StreamError
-from c360_assets.streams.decoding import avro_object, json_object
+from c360_assets.streams.decoding import avro_object, json_object, protobuf_object
 from c360_assets.streams.kafka import DIGITS, SOURCE, KafkaLanding, Limits, Progress, consumer_of
 from c360_assets.streams.shelf import Shelf, Stretch
 from tests.parts import Platform, settings_at
@@ -244,6 +244,35 @@ def test_avro_is_landed_as_json(land: Land, produce: Produce, bucket: Bucket, to
     assert told is not None and json.loads(decode(told)) == {"event_type": "purchase", "amount": "12.50"}
     with pytest.raises(ValueError, match="not_avro"):
         decode(b"\x00\x00\x00\x00\x09nothing")
+
+
+def test_protobuf_is_landed_as_json(topic: str, tmp_path: Path) -> None:
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+    from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
+    from confluent_kafka.serialization import MessageField, SerializationContext
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    described = descriptor_pb2.FileDescriptorProto(name=f"{topic}.proto", package="shop", syntax="proto3")
+    kind = described.message_type.add(name="Click")
+    for number, (name, type_) in enumerate({"event_type": 9, "amount_cents": 3}.items(), 1):
+        kind.field.add(name=name, number=number, type=type_, label=1)  # type: ignore[arg-type]
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(described)  # type: ignore[no-untyped-call]
+    click = message_factory.GetMessageClass(pool.FindMessageTypeByName("shop.Click"))  # type: ignore[no-untyped-call]
+    registry = SchemaRegistryClient.new_client({"url": "mock://protobuf"})
+    write = ProtobufSerializer(click, registry, {"use.deprecated.format": False})
+    told = write(click(event_type="käse", amount_cents=1250), SerializationContext(topic, MessageField.VALUE))
+    descriptors = tmp_path / "clicks.pb"
+    descriptors.write_bytes(descriptor_pb2.FileDescriptorSet(file=[described]).SerializeToString())
+    decode = protobuf_object(registry, descriptors, "shop.Click")
+    assert told is not None and json.loads(decode(told)) == {"event_type": "käse", "amount_cents": "1250"}
+    with pytest.raises(ValueError, match="not_protobuf"):
+        decode(b"\x00\x00\x00\x00\x09nothing")
+    with pytest.raises(StreamError, match=r"no message 'shop.Clack'; it has: shop.Click"):
+        protobuf_object(registry, descriptors, "shop.Clack")
+    descriptors.write_bytes(b"\xff no descriptors")
+    with pytest.raises(StreamError, match="holds no descriptors"):
+        protobuf_object(registry, descriptors, "shop.Click")
 
 
 class Consumer:

@@ -106,6 +106,7 @@ WRONG: list[tuple[str, Any, tuple[str, ...]]] = [
     ("delimiter", "||", ("delimiter", "'||'", "one character")),
     ("delimiter", "", ("delimiter", "one character")),
     ("fresh_within_hours", "24", ("fresh_within_hours", "'24' is no number")),
+    ("events_within_hours", "1", ("events_within_hours", "'1' is no number")),
     ("fresh_within_hours", True, ("fresh_within_hours", "no number")),
     ("map", {"visitor_id": "id"}, ("map", "visitor_id", "'id' is not declared")),
     ("map", ["visitor"], ("map", "no mapping")),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from c360_assets import pending, staging
+from c360_assets import pending, registers
 from c360_assets.feeds import load_feeds
 from c360_assets.pending import Lineage
 from c360_assets.settings import PROJECT, Settings
@@ -72,7 +72,7 @@ def test_a_feed_is_served_when_nothing_that_is_made_of_it_was_left_out() -> None
 def warehouse(tmp_path: Path) -> Warehouse:
     made = open_warehouse(Settings.load({"C360_HOME": str(tmp_path)}))
     with made.writing("test") as session:
-        staging.prepare_tables(session, list(FEEDS.values()))
+        registers.prepare_tables(session, list(FEEDS.values()))
         pending.prepare_marks(session)
         session.execute("create schema core")
         for table in LINEAGE.feeds_of:

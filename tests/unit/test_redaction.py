@@ -27,7 +27,7 @@ def feed(kind: str = "upsert", entity: str = "customer", columns: tuple[str, ...
     return Feed(
         name="f", description="", prefix="f/", formats=("csv", "json", "parquet"), columns=columns,
         required=frozenset({"customer_id"}) & set(columns), kind=kind, entity=entity,
-        event_time=EventTime(None, None, None, False, "UTC"), overwrite=None, delimiter=",", fresh_within_hours=None, **more,
+        event_time=EventTime(None, None, None, False, "UTC"), overwrite=None, delimiter=",", fresh_within_hours=None, events_within_hours=None, **more,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from c360_assets import staging
+from c360_assets import registers
 from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.snowflake.warehouse import SnowflakeWarehouse
@@ -228,7 +228,7 @@ def test_times_are_utc_whatever_the_machine_says(path: Path, monkeypatch: pytest
 @pytest.fixture
 def session(path: Path) -> Iterator[Session]:
     with DuckDBWarehouse(path).writing("test") as session:
-        staging.prepare_tables(session, [])
+        registers.prepare_tables(session, [])
         yield session
 
 
@@ -238,7 +238,7 @@ def note(session: Session, batch: str, table: str = "object_ledger") -> None:
 
 def test_a_batch_is_named_by_its_instant(session: Session) -> None:
     before = datetime.now(UTC).replace(tzinfo=None)
-    name, at = staging.next_batch(session)
+    name, at = registers.next_batch(session)
     assert before <= at <= datetime.now(UTC).replace(tzinfo=None)
     assert name.startswith(at.strftime("%Y%m%dT%H%M%S.%f"))
 
@@ -250,7 +250,7 @@ def test_a_batch_sorts_after_every_other_also_where_the_clock_was_set_back(sessi
     note(session, f"{ahead:%Y%m%dT%H%M%S.%f}-ffff", table)
     names = [f"{ahead:%Y%m%dT%H%M%S.%f}-ffff"]
     for number in range(20):
-        name, at = staging.next_batch(session)
+        name, at = registers.next_batch(session)
         note(session, name, ("object_ledger", "quarantine_decisions")[number % 2])
         assert at > ahead
         names.append(name)
@@ -259,16 +259,16 @@ def test_a_batch_sorts_after_every_other_also_where_the_clock_was_set_back(sessi
 
 def test_a_batch_sorts_after_one_that_was_named_at_the_last_microsecond_of_a_year(session: Session) -> None:
     note(session, "20991231T235959.999999-ffff")
-    name, at = staging.next_batch(session)
+    name, at = registers.next_batch(session)
     assert name > "20991231T235959.999999-ffff"
     assert at == datetime(2100, 1, 1)
 
 
 def test_a_batch_is_no_longer_the_newest_once_another_came(session: Session) -> None:
-    name, _ = staging.next_batch(session)
-    assert staging.is_newest(session, name)
-    note(session, staging.next_batch(session)[0], "quarantine_decisions")
-    assert not staging.is_newest(session, name)
+    name, _ = registers.next_batch(session)
+    assert registers.is_newest(session, name)
+    note(session, registers.next_batch(session)[0], "quarantine_decisions")
+    assert not registers.is_newest(session, name)
 
 
 def test_the_settings_choose_the_warehouse(tmp_path: Path) -> None:
