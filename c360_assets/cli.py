@@ -174,6 +174,14 @@ def _parser() -> argparse.ArgumentParser:
     forget.add_argument("--reason", required=True, help="stands in the certificate; say nothing personal")
     forget.add_argument("--yes", action="store_true", help="it is meant")
 
+    backup = add(
+        "backup", "backup", "The state of this home as a folder of files with their digests; it may be at work."
+    )
+    backup.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder that is not there yet")
+    restore = add("restore", "restore", "Make this home of a backup; who was forgotten since stays forgotten.")
+    restore.add_argument("--from", dest="source", type=Path, required=True, metavar="DIR", help="what backup wrote")
+    restore.add_argument("--replace", action="store_true", help="put aside what this home holds")
+
     key_of(
         add(
             "explain",

@@ -19,9 +19,12 @@ from duckdb import Error as DuckDBError
 
 from c360_assets import audit as auditing
 from c360_assets import entities, history, local, output, persons, plan
+from c360_assets.backup import BackupError
 from c360_assets.cli import BLOCKED, DONE, ERROR, USAGE, UsageError, say
 
 # A command has the name that the parser knows it by.
+from c360_assets.commands_backup import backup as backup
+from c360_assets.commands_backup import restore as restore
 from c360_assets.commands_persons import export as export
 from c360_assets.commands_persons import forget as forget
 from c360_assets.commands_quarantine import quarantine as quarantine
@@ -51,6 +54,7 @@ WRONG = (
     entities.EntityError, auditing.AuditError, BootstrapError,
 )  # fmt: skip
 FAILED = (
+    BackupError,
     LeaseTaken,
     StoreRefused,
     StreamError,

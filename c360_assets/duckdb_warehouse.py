@@ -73,6 +73,9 @@ class DuckDBWarehouse:
     @contextmanager
     def kept(self, purpose: str) -> Iterator[None]:
         """One connection for all units of work of this thread in the body: opening the file costs more than most."""
+        if self._kept.connection is not None:
+            yield
+            return
         with self.held(purpose):
             self._kept.connection = self._to_write()
             try:

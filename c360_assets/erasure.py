@@ -131,6 +131,10 @@ class Scope:
         return lambda _: cls("_batch = ?", (batch,))
 
     @classmethod
+    def of_all(cls, column: str) -> Scope:
+        return cls(f"{column} is not null", ())
+
+    @classmethod
     def of_text(cls, text: str) -> Callable[[str], Scope]:
         """Rows in which the column has the text somewhere: near enough to look closely."""
         # As it stands, and as JSON may spell it.

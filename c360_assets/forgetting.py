@@ -7,10 +7,11 @@ ledger before anything else happens, so that from then on no load brings them ba
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from c360_assets import erasure_proof as proof
 from c360_assets import local, pending, persons, registers, runs
 from c360_assets.cli import DONE
 from c360_assets.entities import declared
-from c360_assets.erasure import ErasureError, Found, Scope, erase, exactly, forgotten_of
+from c360_assets.erasure import LEDGER_KEY, ErasureError, Found, Scope, erase, exactly, forgotten_of
 from c360_assets.erasure_proof import Marks
 from c360_assets.feeds import Feed, load_feeds
 from c360_assets.landing import Bucket
-from c360_assets.redaction import PERSON
+from c360_assets.redaction import PERSON, PseudonymOf
 from c360_assets.settings import Settings
 from c360_assets.store import Store
 from c360_assets.warehouse import NoWarehouse, Session, Warehouse, open_warehouse
@@ -127,9 +128,22 @@ def _erased(
     *,
     rehearses: bool = False,
 ) -> dict[str, Found]:
-    """Out of S3 and staging, a transaction for each feed."""
-    found = {}
+    """Out of S3 and staging."""
     people, scope = exactly(customer_id, pseudonym or "nobody"), Scope.of_text(customer_id)
+    return _taken_out(warehouse, bucket, feeds, people, scope, rehearses=rehearses)
+
+
+def _taken_out(
+    warehouse: Warehouse,
+    bucket: Bucket,
+    feeds: Mapping[str, Feed],
+    people: PseudonymOf,
+    scope: Callable[[str], Scope],
+    *,
+    rehearses: bool = False,
+) -> dict[str, Found]:
+    """A transaction for each feed."""
+    found = {}
     with warehouse.writing("forgetting") as session:
         registers.prepare_tables(session, list(feeds.values()))
         if not rehearses:
@@ -198,3 +212,81 @@ def _left(
         for table, n in Store(settings.serving_url).found(marks.texts, marks.in_text).items()
     }
     return left | {f"file {name}": n for name, n in proof.in_files(settings.home, marks, [notes]).items()}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Who is forgotten, as a home knows it that is put aside: its ledger, the key to it, its certificates."""
+
+    ledger: dict[str, Any]
+    key: str
+    certificates: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Memory | None:
+        """None where there is no home, or nobody is forgotten in it."""
+        if not settings.home.is_dir():
+            return None
+        with local.embedded_s3(settings):
+            bucket = local.landing_bucket(settings)
+            bucket.ensure()
+            forgotten = forgotten_of(settings)(bucket)
+            if not forgotten:
+                return None
+            ledger = json.loads(bucket.client.get_object(Bucket=bucket.name, Key=LEDGER_KEY)["Body"].read())
+        file = settings.erasure_key_file
+        kept = sorted((settings.home / "forgotten").glob("*"))
+        return cls(ledger, file.read_text() if file.exists() else "", {path.name: path.read_bytes() for path in kept})
+
+    def carry(self, settings: Settings, bucket: Bucket) -> None:
+        """Into the home of the settings, beside whom it knows itself.
+
+        Raises:
+            ErasureError: if that was written with another key.
+        """
+        if self.key and not settings.erasure_key_file.exists():
+            settings.erasure_key_file.touch(mode=0o600)
+            settings.erasure_key_file.write_text(self.key)
+        there = forgotten_of(settings)(bucket).entries  # under the same key, or it is told
+        known = {entry["hmac"] for entry in self.ledger["forgotten"]}
+        entries = [*self.ledger["forgotten"], *(entry for entry in there if entry["hmac"] not in known)]
+        body = json.dumps(self.ledger | {"forgotten": entries}, indent=1)
+        bucket.client.put_object(Bucket=bucket.name, Key=LEDGER_KEY, Body=body.encode())
+        for name, text in self.certificates.items():
+            path = settings.home / "forgotten" / name
+            path.parent.mkdir(exist_ok=True)
+            if not path.exists():
+                path.touch(mode=0o600)
+                path.write_bytes(text)
+
+
+def forget_again(settings: Settings, memory: Memory | None, say: Say) -> int:
+    """Out of a home that was restored, whoever was forgotten since its backup was made; returns the exit code.
+
+    Raises:
+        ErasureError: if the ledger of the forgotten cannot be read with the key that is there.
+    """
+    bucket = local.landing_bucket(settings)
+    if memory is not None:
+        memory.carry(settings, bucket)
+    forgotten = forgotten_of(settings)(bucket)
+    if not forgotten or not settings.duckdb_path.exists():
+        return DONE
+    warehouse = open_warehouse(settings, announce=say)
+    feeds = load_feeds([settings.dbt_project / "models" / "staging"])
+    found = _taken_out(warehouse, bucket, feeds, forgotten.pseudonym_of, Scope.of_all)
+    if not any(found.values()):
+        return DONE
+    say("the backup holds persons who were forgotten since: they are taken out, and everything is made anew")
+    # Messages and logs of then may name them; what is served and shown is made anew.
+    for folder in (settings.dagster_home, settings.dbt_home):
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in (settings.home / "report.html", settings.home / "serving.sqlite"):
+        file.unlink(missing_ok=True)
+    with local.dagster_instance(settings) as instance:
+        code = runs.sync(settings, instance, rebuild=True, say=say)
+    with warehouse.writing("forgetting") as session:
+        if PREDICTED in session.tables():
+            session.execute(f"delete from {PREDICTED}")  # made anew by c360 predict
+    warehouse.purge()
+    return code

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from c360_assets.staging import Loaded
     from c360_assets.warm import WarmDbt
 
-_LAYERS = ("clean", "core")
+LAYERS = ("clean", "core")
 # What is served with a lap that makes the table of gold it is a view of.
 SERVED = {"gold.vw_real_time": "gold.real_time_metrics"}
 
@@ -86,7 +86,7 @@ def _about(test: Mapping[str, Any]) -> str | None:
 
 def _is_made(node: Mapping[str, Any]) -> bool:
     config = node["config"]
-    return config["materialized"] != "view" and (node["schema"] in _LAYERS or bool(config["meta"].get("quick")))
+    return config["materialized"] != "view" and (node["schema"] in LAYERS or bool(config["meta"].get("quick")))
 
 
 def _ancestors(nodes: Mapping[str, Any], of: set[str]) -> set[str]:

@@ -1,18 +1,18 @@
 """Warm: dbt in this process, for who stays and builds the same tables again and again.
 
 Belongs here: running dbt without starting it, and doing without it. While it builds, models tell their statements
-(dbt/macros/alone.sql); with those of everything that is asked for, and the compiled tests, the next build needs no dbt.
-Where anything is not as it was told (a test of severity error that fails, a table that is gone, a model that was not
-told), dbt builds it all the same, and says what there is to say: every model marks what it has taken, so nothing is
-taken twice.
+(dbt/macros/alone.sql); with those and the compiled tests the next build of any of them needs no dbt. Where anything is
+not as it was told (a test of severity error that fails, a table that is gone, a model that was not told), dbt builds it
+all the same, and says what there is to say: every model marks what it has taken, so nothing is taken twice.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from c360_assets.warehouse import Session, Warehouse
 
 _TOLD = "alone: "
 TELL = "C360_TELL_ALONE"
+# Materializations of which nothing is to be done once they are there.
+_AS_THEY_ARE = ("view", "companion")
 
 
 @dataclass(frozen=True)
@@ -63,36 +65,67 @@ class WarmDbt:
         }
         self._told: dict[str, Mapping[str, Any]] = {}
         self._tests: dict[str, Any] = {}
-        self._orders: dict[frozenset[str], list[str]] = {}
+        self._ranks = _ranks(self._manifest.nodes)
         self.at: dict[str, datetime] = {}
+        # Called between two nodes when nothing of these schemas is left to be built.
+        self.between: Callable[[], None] = lambda: None
+        self.between_after: Collection[str] = ()
+
+    def learn(self) -> None:
+        """Builds all models, of which most have nothing to do, and compiles all tests; then it knows everything."""
+        names = [(name, self._manifest.nodes[unique_id]) for name, unique_id in self._ids.items()]
+        self._by_dbt([name for name, node in names if node.resource_type == "model"])
+        tests = [name for name, node in names if node.resource_type == "test"]
+        self._learn(self._invoke("compile", "--select", *tests), {})
 
     def knows(self, names: Collection[str]) -> bool:
         """Can it build these without dbt?"""
-        return frozenset(names) in self._orders
+        return all(self._is_known(self._ids[name]) for name in names)
 
     def schema_of(self, unique_id: str) -> str:
         return str(self._manifest.nodes[unique_id].schema)
 
     def build(self, names: Collection[str], shown: int) -> list[Built]:
         """Builds and tests the named nodes and no others, in their order. `at` then says when each was committed."""
-        self.at = {}
-        order = self._orders.get(frozenset(names))
-        if order is not None:
+        order = sorted((self._ids[name] for name in names), key=lambda unique_id: self._ranks[unique_id])
+        if self.knows(names):
             try:
-                with self._warehouse.writing("building") as session:
-                    return [self._take(session, unique_id, shown) for unique_id in order]
+                return self._take_all(order, shown)
             except (NotAsTold, duckdb.Error):
-                del self._orders[frozenset(names)]
+                for unique_id in order:
+                    self._told.pop(unique_id, None)
         return self._by_dbt(names)
 
-    def _take(self, session: Session, unique_id: str, shown: int) -> Built:
+    def _is_known(self, unique_id: str) -> bool:
         node = self._manifest.nodes[unique_id]
         if node.resource_type == "test":
-            return self._test(session, unique_id, shown)
-        if (told := self._told.get(unique_id)) is not None:
-            _run(session, told)
-        self.at[unique_id] = datetime.now(UTC).replace(tzinfo=None)
-        return Built(unique_id, "success")
+            return unique_id in self._tests
+        return unique_id in self._told or node.config.materialized in _AS_THEY_ARE
+
+    def _take_all(self, order: Sequence[str], shown: int) -> list[Built]:
+        at: dict[str, datetime] = {}
+        with self._warehouse.writing("building") as session:
+            there = session.tables()
+        for unique_id in order:
+            node = self._manifest.nodes[unique_id]
+            if node.resource_type == "model" and f"{node.schema}.{node.alias}" not in there:
+                raise NotAsTold(f"{node.schema}.{node.alias} is gone")
+        last = max((n for n, each in enumerate(order) if self.schema_of(each) in self.between_after), default=-1)
+        built = []
+        for number, unique_id in enumerate(order):
+            if number > last:
+                self.between()
+            # A session for each: what is done in between may have closed the connection.
+            with self._warehouse.writing("building") as session:
+                if self._manifest.nodes[unique_id].resource_type == "test":
+                    built.append(self._test(session, unique_id, shown))
+                    continue
+                if (told := self._told.get(unique_id)) is not None:
+                    _run(session, told)
+            at[unique_id] = datetime.now(UTC).replace(tzinfo=None)
+            built.append(Built(unique_id, "success"))
+        self.at = at
+        return built
 
     def _test(self, session: Session, unique_id: str, shown: int) -> Built:
         node = self._tests[unique_id]
@@ -113,41 +146,72 @@ class WarmDbt:
                 lap = json.loads(text.removeprefix(_TOLD))
                 told[self._ids[lap["model"]]] = lap
 
-        with environment(self._warehouse.dbt_environment() | {TELL: "1"}), self._warehouse.held("dbt build"):
-            done: Any = dbtRunner(manifest=self._manifest, callbacks=[hear]).invoke(
-                ["--quiet", "--no-write-json", "--cache-selected-only", "build", "--indirect-selection", "empty",
-                 "--exclude-resource-type", "unit_test", "--select", *sorted(names), *self._places]
-            )  # fmt: skip
-            # Else this process keeps DuckDB's lock on the file.
-            DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
-        if done.exception is not None:
-            raise ProjectError(str(done.exception))
-        results = list(done.result)
-        self._learn(frozenset(names), results, told)
+        results = self._invoke(
+            "build", "--indirect-selection", "empty", "--exclude-resource-type", "unit_test",
+            "--select", *sorted(names), hear=hear,
+        )  # fmt: skip
+        self._learn(results, told)
         now = datetime.now(UTC).replace(tzinfo=None)
         self.at = {r.node.unique_id: now for r in results if r.node.resource_type == "model" and r.status == "success"}
         return [Built(r.node.unique_id, str(r.status), str(r.message or ""), int(r.failures or 0)) for r in results]
 
-    def _learn(self, names: frozenset[str], results: Sequence[Any], told: Mapping[str, Mapping[str, Any]]) -> None:
-        """What a next build of the same needs, if all of it is told now."""
-        if any(r.status not in ("success", "pass", "warn") for r in results):
-            return
-        self._told.update(told)
+    def _invoke(self, command: str, *more: str, hear: Callable[[Any], None] = lambda event: None) -> list[Any]:
+        """dbt in this process, telling statements; the results of its nodes.
+
+        Raises:
+            ProjectError: if it cannot run at all.
+        """
+        with environment(self._warehouse.dbt_environment() | {TELL: "1"}), self._warehouse.held(f"dbt {command}"):
+            done: Any = dbtRunner(manifest=self._manifest, callbacks=[hear]).invoke(
+                ["--quiet", "--no-write-json", "--cache-selected-only", command, *more, *self._places]
+            )
+            # Else this process keeps DuckDB's lock on the file.
+            DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
+        if done.exception is not None:
+            raise ProjectError(str(done.exception))
+        return list(done.result)
+
+    def _learn(self, results: Sequence[Any], told: Mapping[str, Mapping[str, Any]]) -> None:
+        """What the next build of these needs."""
         for result in results:
-            if result.node.resource_type == "test":
-                self._tests[result.node.unique_id] = result.node
-        ready = all(
-            r.node.resource_type == "test"
-            or r.node.config.materialized in ("view", "companion")
-            or r.node.unique_id in self._told
-            for r in results
-        )
-        if ready:
-            self._orders[names] = [r.node.unique_id for r in results]
+            node, unique_id = result.node, result.node.unique_id
+            if result.status not in ("success", "pass", "warn"):
+                continue
+            if node.resource_type == "test":
+                self._tests[unique_id] = node
+            elif node.config.materialized == "table":
+                self._told[unique_id] = _made_anew(node)
+            elif unique_id in told:
+                self._told[unique_id] = told[unique_id]
+
+
+def _made_anew(node: Any) -> Mapping[str, Any]:
+    """A table that is made of what there is, whatever is new."""
+    made = f"create or replace table {node.schema}.{node.alias} as {node.compiled_code}"
+    return {"model": node.alias, "batches": None, "writes": [made]}
+
+
+def _ranks(nodes: Mapping[str, Any]) -> dict[str, tuple[int, int, str]]:
+    """Sorted by it, every model comes after what it is made of, and every test as soon as its models are there."""
+    models = {key: node for key, node in nodes.items() if node.resource_type == "model"}
+    parents = {key: {each for each in node.depends_on.nodes if each in models} for key, node in models.items()}
+    place = {key: number for number, key in enumerate(TopologicalSorter(parents).static_order())}
+    return {
+        key: (place[key], 0, key)
+        if key in models
+        else (max((place[each] for each in node.depends_on.nodes if each in place), default=-1), 1, key)
+        for key, node in nodes.items()
+        if node.resource_type in ("model", "test")
+    }
 
 
 def _run(session: Session, told: Mapping[str, Any]) -> None:
     """One model's statements in one transaction: what is read keeps its address until it is written."""
+    if told["batches"] is None:
+        with session.transaction():
+            for write in told["writes"]:
+                session.execute(write)
+        return
     batches, *steps = told["steps"]
     with session.transaction():
         session.execute(batches)

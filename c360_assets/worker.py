@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-from botocore.exceptions import BotoCoreError, ClientError
 
 from c360_assets import (
     automation,
     checks,
-    landing,
     laps,
     lease,
     local,
@@ -35,42 +32,29 @@ from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.entities import declared
 from c360_assets.erasure import forgotten_of
 from c360_assets.feeds import load_feeds
-from c360_assets.landing import LandingError, Listed
-from c360_assets.object_events import Arrival, ObjectEvents
+from c360_assets.landing import Listed
+from c360_assets.object_events import ObjectEvents
 from c360_assets.persons import hidden_columns
 from c360_assets.processes import process_tags
 from c360_assets.retention import BY_WORKER, prune
 from c360_assets.settings import Settings
 from c360_assets.store import Store
+from c360_assets.waiting import LONGEST, Waiting
 from c360_assets.warehouse import WarehouseBusy
 from c360_assets.warm import WarmDbt
 
-# Seconds: between two listings where no queue tells, and where one does; between two whole builds; of quiet before one
-# is made sooner.
-LIST_ALONE, LIST_BESIDE, WHOLE, QUIET = 1.0, 60.0, 60.0, 3.0
+# Seconds between two whole builds; of quiet before one is made sooner.
+WHOLE, QUIET = 60.0, 3.0
 # Seconds until a run tells of a lap; rows of a failing test that it shows.
 TELL, SHOWN = 10.0, 20
-# Seconds to the next attempt, at most: 2, 4, 8, ... Another run may be between its load and its build, and soon over.
-LONGEST = 60.0
 # Seconds between two looks for runs that are too old.
 PRUNE = 300.0
+# Seconds between two looks for what is due, during a whole build.
+SQUEEZE = 0.3
 # After a whole build the next one rests so many times as long as it took, unless nothing else is to be done.
 REST = 15
 _PLAIN: Any = {"loggers": {"console": {}}}
 WORKER = "worker"
-
-
-@dataclass
-class _Box:
-    """What waits of a feed: objects by key with when they were seen, and the messages that told of them."""
-
-    objects: dict[str, Listed] = field(default_factory=dict)
-    seen: dict[str, datetime] = field(default_factory=dict)
-    messages: list[Arrival] = field(default_factory=list)
-    failures: int = 0
-    not_before: float = 0.0
-    since: float = 0.0
-    lap_seconds: float = 1.0
 
 
 class Worker:
@@ -86,7 +70,7 @@ class Worker:
         say: Callable[[str], None],
     ) -> None:
         self._settings, self._instance, self._warehouse = settings, instance, warehouse
-        self._events, self._say = events, say
+        self._say = say
         self._feeds = load_feeds([settings.dbt_project / "models" / "staging"])
         self._bucket = local.landing_bucket(settings)
         manifest = transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
@@ -109,14 +93,19 @@ class Worker:
         customer = declared(settings.dbt_project).get("customer")
         served = serve.sources(customer.personal if customer else ())
         self._served = [each for each in served if each.reads in self._lineage.feeds_of]
-        self._boxes = {name: _Box() for name in self._feeds}
+        self._waiting = Waiting(
+            self._feeds, self._bucket, warehouse, events, settings.batch_objects, settings.batch_bytes, say
+        )
         self._plan: Sequence[Listed] = ()
         self._tally = {name: staging.Loaded() for name in self._feeds}
         self._told_at: dict[str, float] = {}
         # Feeds with something that only a whole build makes, and since when; when the next one may be.
         self._behind: dict[str, float] = {}
-        self._came = self._whole_at = self._retry_at = time.monotonic()
+        self._came = self._whole_at = self._retry_at = self._squeezed_at = time.monotonic()
         self._failed = 0
+        # While a whole build is made of some feeds: those of which a lap brought more in between.
+        self._squeezed: set[str] | None = None
+        self._dbt.between, self._dbt.between_after = self._squeeze, laps.LAYERS
 
     def run(self, stop: Callable[[], bool]) -> None:
         with self._warehouse.kept("preparing the worker"), self._warehouse.writing("worker") as session:
@@ -124,29 +113,22 @@ class Worker:
             registers.prepare_tables(session, list(self._feeds.values()))
             for name in pending.unbuilt_feeds(session, self._lineage, self._feeds.keys()):
                 self._behind[name] = time.monotonic()
-        listed = pruned = 0.0
+            self._dbt.learn()
+        pruned = 0.0
         while not stop():
             lease.beat(self._settings.home)
-            if time.monotonic() - listed >= (LIST_ALONE if self._events is None else LIST_BESIDE):
-                self._list()
-                listed = time.monotonic()
+            self._waiting.list_now_and_then()
             if time.monotonic() - pruned >= PRUNE:
                 prune(self._instance, self._settings.dagster_home)
                 pruned = time.monotonic()
-            self._hear()
-            turn = self._next()
+            self._waiting.hear()
+            turn = self._waiting.turn()
             if turn is not None and self._lap(turn):
                 self._came = time.monotonic()
                 self._behind.setdefault(turn, self._came)
             self._tell(TELL)
             self._catch_up()
         self._tell(0.0)
-
-    def _next(self) -> str | None:
-        """Which feed's turn it is: short laps come before long ones, and who waits long comes before both."""
-        now = time.monotonic()
-        ratio = {name: 1 + (now - self._boxes[name].since) / self._boxes[name].lap_seconds for name in self._due()}
-        return max(ratio, key=lambda name: ratio[name], default=None)
 
     def _tell(self, after: float) -> None:
         """The run of a feed whose laps no run has told for so many seconds."""
@@ -157,106 +139,69 @@ class Worker:
     def _catch_up(self) -> None:
         """What laps leave out: all of it in a quiet moment, else a feed at a time and only now and then."""
         now = time.monotonic()
-        is_quiet = now - self._came >= QUIET and not self._due()
+        is_quiet = now - self._came >= QUIET and not self._waiting.due()
         if not self._behind or now < (self._retry_at if is_quiet else max(self._retry_at, self._whole_at)):
             return
         feeds = list(self._behind) if is_quiet else [min(self._behind, key=lambda name: self._behind[name])]
-        if self._whole(feeds):
+        self._squeezed = set()
+        done_all = self._whole(feeds)
+        again, self._squeezed = self._squeezed, None
+        if done_all:
             self._failed = 0
             for name in feeds:
                 del self._behind[name]
+            for name in again:
+                self._behind.setdefault(name, time.monotonic())
         else:
             self._failed += 1
             self._retry_at = time.monotonic() + min(2.0**self._failed, LONGEST)
         done = time.monotonic()
         self._whole_at = done + max(WHOLE, (done - now) * REST)
 
+    def _squeeze(self) -> None:
+        """A lap between two models of a whole build, where one is due; none within a lap, and none that needs a run."""
+        now = time.monotonic()
+        if self._squeezed is None or now - self._squeezed_at < SQUEEZE:
+            return
+        squeezed, self._squeezed = self._squeezed, None
+        try:
+            lease.beat(self._settings.home)
+            self._waiting.hear(wait=False)
+            turn = self._waiting.turn()
+            if turn is not None and self._lap(turn, may_run=False):
+                self._came = time.monotonic()
+                squeezed.add(turn)
+        finally:
+            self._squeezed, self._squeezed_at = squeezed, time.monotonic()
+
     def _taken(self, name: str) -> staging.Loaded:
         """What was loaded since the last run told it."""
         taken, self._tally[name] = self._tally[name], staging.Loaded()
         return taken
 
-    def _due(self) -> list[str]:
-        """Feeds of which something waits and may be tried."""
-        now = time.monotonic()
-        return [name for name, box in self._boxes.items() if box.objects and box.not_before <= now]
-
-    def _hear(self) -> None:
-        """What the queue tells; waits a second where nothing else is to be done."""
-        if self._events is None:
-            if not self._due():
-                time.sleep(0.2)
-            return
-        try:
-            arrivals = self._events.receive(0 if self._due() else 1, self._settings.batch_objects)
-        except (BotoCoreError, ClientError) as error:
-            self._say(f"the queue does not answer: {error}")
-            time.sleep(1)
-            return
-        strange = []
-        now = _now()
-        for arrival in arrivals:
-            feed = next(
-                (f for f in self._feeds.values() if arrival.listed.key.startswith(self._bucket.folder(f))), None
-            )
-            if feed is None:
-                strange.append(arrival)
-                continue
-            box = self._boxes[feed.name]
-            box.messages.append(arrival)
-            # Events of one key may come in any order: the latest tells what is there.
-            before = box.objects.get(arrival.listed.key)
-            if before is None or before.last_modified <= arrival.listed.last_modified:
-                box.objects[arrival.listed.key] = arrival.listed
-            self._saw(box, arrival.listed.key, now)
-        if strange:
-            self._events.done(strange)
-
-    def _saw(self, box: _Box, key: str, now: datetime) -> None:
-        if not box.seen:
-            box.since = time.monotonic()
-        box.seen.setdefault(key, now)
-
-    def _list(self) -> None:
-        """What no event told of."""
-        try:
-            for feed in self._feeds.values():
-                there = {each.key: each for each in self._bucket.listed(feed)}
-                if not there:
-                    continue
-                with self._warehouse.reading() as session:
-                    known = landing.known_etags(session, feed)
-                box, now = self._boxes[feed.name], _now()
-                for key, each in there.items():
-                    if known.get(key) != each.etag:
-                        box.objects.setdefault(key, each)
-                        self._saw(box, key, now)
-        except (BotoCoreError, ClientError, LandingError, WarehouseBusy) as error:
-            self._say(f"what is new could not be listed: {error}")
-
-    def _lap(self, name: str) -> bool:
-        """One batch of the feed, up to what has to be there in seconds; did it work?"""
-        box = self._boxes[name]
-        plan = landing.plan_batch(box.objects.values(), {}, self._settings.batch_objects, self._settings.batch_bytes)
+    def _lap(self, name: str, *, may_run: bool = True) -> bool:
+        """One batch of the feed, up to what has to be there in seconds; did it work? A run, where one `may_run`, makes
+        what a lap cannot."""
+        plan, seen = self._waiting.batch(name)
         began = time.monotonic()
-        at: dict[str, datetime | None] = {
-            "landed": min(each.last_modified for each in plan),
-            "seen": min(box.seen[each.key] for each in plan),
-        }
-        worked = self._quick(name, plan, at) if self._dbt.knows(self._laps[name].names) else self._run(name, plan, at)
+        at: dict[str, datetime | None] = {"landed": min(each.last_modified for each in plan), "seen": seen}
+        try:
+            if self._dbt.knows(self._laps[name].names):
+                worked = self._quick(name, plan, at) or (may_run and self._run(name, plan))
+            else:
+                worked = may_run and self._run(name, plan, at)
+        except WarehouseBusy as error:
+            self._say(str(error))
+            worked = False
         took = time.monotonic() - began
-        box.lap_seconds = (box.lap_seconds + took) / 2
-        if not worked:
-            box.failures += 1
-            pause = min(2.0**box.failures, LONGEST)
-            box.not_before = time.monotonic() + pause
-            self._say(f"{name}: again in {pause:.0f} s")
-            return False
-        self._forget(box, plan)
-        return True
+        if worked:
+            self._waiting.done(name, plan, took)
+        else:
+            self._say(f"{name}: again in {self._waiting.failed(name, took):.0f} s")
+        return worked
 
     def _quick(self, name: str, plan: Sequence[Listed], at: dict[str, datetime | None]) -> bool:
-        """A lap of which a run will tell; where it meets anything odd, the run comes at once."""
+        """A lap of which a run will tell; False where it meets anything odd, which a run may look at at once."""
         try:
             with self._warehouse.kept(f"feed {name}"):
                 loaded = staging.load_new(
@@ -270,12 +215,11 @@ class Worker:
                     at["served"] = self._serve(name)
                     self._note(name, plan, loaded.rows, at)
                     return True
-        except WarehouseBusy as error:
-            self._say(str(error))
-            return False
+        except WarehouseBusy:
+            raise
         except Exception as error:  # noqa: BLE001 - S3, DuckDB, a record that breaks the reader: the run tells which
             self._say(f"{name}: {error}")
-        return self._run(name, plan)
+        return False
 
     def _follow(self, name: str) -> bool:
         """What follows the load; False where a run has to look at it."""
@@ -328,18 +272,6 @@ class Worker:
             at[layer] = max(of_layer, default=None)
         with self._warehouse.writing("noting") as session:
             stages.record(session, name, len(plan), rows, at)
-
-    def _forget(self, box: _Box, plan: Sequence[Listed]) -> None:
-        done = {(each.key, each.etag) for each in plan}
-        box.failures, box.not_before, box.since = 0, 0.0, time.monotonic()
-        for key, etag in done:
-            if box.objects[key].etag == etag:
-                del box.objects[key]
-                del box.seen[key]
-        if self._events is not None:
-            told = [m for m in box.messages if m.listed.key not in box.objects]
-            self._events.done(told)
-            box.messages = [m for m in box.messages if m.listed.key in box.objects]
 
     def _whole(self, behind: Collection[str]) -> bool:
         """Everything that is made of these feeds, up to what readers see."""

@@ -37,10 +37,12 @@
     {%- endfor -%}
     {%- do take_steps(steps.settle) -%}
     {%- do write_batches(this, absence_write(entity, work, table, snapshots)) -%}
-    {%- do tell_alone(absences_told(entity, table, snapshots, sql)) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
-    {%- if feeds | length == 0 %}{% do tell_alone(alone(this, "select '' as batch where false", [], [])) %}{% endif -%}
+  {%- endif -%}
+  {%- if is_told() -%}
+    {%- do tell_alone(absences_told(entity, table, snapshots, sql) if feeds | length > 0
+      else alone(this, "select '' as batch where false", [], [])) -%}
   {%- endif -%}
 
   {{ run_hooks(post_hooks, inside_transaction=False) }}

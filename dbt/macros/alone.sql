@@ -59,15 +59,15 @@
 {% endmacro %}
 
 {#-
-  While a model of a stream is built: its statements for the next time, told to who has asked for them (C360_TELL_ALONE). They
-  hold for any batch that finds the tables there; `unless`, a query, has a row where they do not, once the steps are taken.
+  While a model is built: its statements for the next time, told to who has asked for them (C360_TELL_ALONE). They hold for any
+  batch that finds the tables there; `unless`, a query, has a row where they do not, once the steps are taken.
 -#}
 {% macro tell_alone(told, unless=none) %}
-  {%- if env_var('C360_TELL_ALONE', '') -%}
-    {%- do told.update({'unless': unless}) -%}
-    {%- do log('alone: ' ~ tojson(told), info=true) -%}
-  {%- endif -%}
+  {%- do told.update({'unless': unless}) -%}
+  {%- do log('alone: ' ~ tojson(told), info=true) -%}
 {% endmacro %}
+
+{% macro is_told() %}{% do return(env_var('C360_TELL_ALONE', '') != '') %}{% endmacro %}
 
 {% macro steps_alone(steps) %}
   {%- set made = [] -%}

@@ -153,9 +153,12 @@
   {%- if count_batches > 0 -%}
     {%- set dml = by_batch_write(this, adapter.get_columns_in_relation(this) | map(attribute='quoted') | list, unique_key, final) -%}
     {%- do write_batches(this, dml) -%}
-    {%- do tell_alone(alone(this, available, [work_step(work, sql)], dml)) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
+  {%- endif -%}
+  {%- if is_told() -%}
+    {%- set columns = adapter.get_columns_in_relation(this) | map(attribute='quoted') | list -%}
+    {%- do tell_alone(alone(this, available, [work_step(work, sql)], by_batch_write(this, columns, unique_key, final))) -%}
   {%- endif -%}
 
   {{ run_hooks(post_hooks, inside_transaction=False) }}

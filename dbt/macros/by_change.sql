@@ -54,12 +54,14 @@
     {%- if find_touched(this, grain, nulls[-1]) %}{% do begin_reading() %}{% endif -%}
     {%- do take_steps(find_touched(this, grain, nulls[-1])) -%}
     {%- do write_batches(this, by_change_write(this, changes, grain, carries, work, nulls[-1])) -%}
+  {%- else -%}
+    {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
+  {%- endif -%}
+  {%- if is_told() -%}
     {%- do tell_alone(alone(
       this, available, [work_step(this.identifier ~ '__touched', touched_grains(grain)), work_step(work, without_nulls)],
       steps_alone(find_touched(this, grain, false)) + by_change_write(this, changes, grain, carries, work, false)
     ), null_grains) -%}
-  {%- else -%}
-    {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}
 
   {{ run_hooks(post_hooks, inside_transaction=False) }}

@@ -33,9 +33,11 @@
   {%- if take_new_batches(this, available) > 0 -%}
     {%- do take_steps(latest_settle(entity, log, sql, is_new)) -%}
     {%- do write_batches(this, latest_write(entity, log, replaced)) -%}
-    {%- do tell_alone(alone(this, available, latest_settle(entity, log, sql, false), latest_write(entity, log, replaced))) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
+  {%- endif -%}
+  {%- if is_told() -%}
+    {%- do tell_alone(alone(this, available, latest_settle(entity, log, sql, false), latest_write(entity, log, replaced))) -%}
   {%- endif -%}
 
   {{ run_hooks(post_hooks, inside_transaction=False) }}

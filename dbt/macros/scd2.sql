@@ -47,11 +47,13 @@
     {%- do begin_reading() -%}
     {%- set retracting = scd2_fold_batches(entity, log, sql) -%}
     {%- do write_batches(this, scd2_write(entity, log, current, ties, changes, retracting, anew)) -%}
+  {%- else -%}
+    {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
+  {%- endif -%}
+  {%- if is_told() -%}
     {%- set steps = scd2_steps(entity, log, sql, true) -%}
     {%- do tell_alone(alone(this, scd2_batches(sql, entity), steps.gather + steps.settle + steps.fold,
       scd2_write(entity, log, current, ties, changes, true))) -%}
-  {%- else -%}
-    {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}
 
   {{ run_hooks(post_hooks, inside_transaction=False) }}

@@ -1,0 +1,163 @@
+"""Waiting: what has landed and is not loaded yet, of each feed, as the worker knows it.
+
+Belongs here: hearing of new objects from the queue, listing what no message told of, and whose turn it is. The ledger
+says what is new; a message is deleted when its object is loaded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from c360_assets import landing
+from c360_assets.feeds import Feed
+from c360_assets.landing import Bucket, LandingError, Listed
+from c360_assets.object_events import Arrival, ObjectEvents
+from c360_assets.warehouse import Warehouse, WarehouseBusy
+
+# Seconds between two listings where no queue tells, and where one does; times that a listing rests of what it took.
+LIST_ALONE, LIST_BESIDE, LIST_REST = 1.0, 60.0, 20.0
+# Seconds to the next attempt, at most: 2, 4, 8, ... Another run may be between its load and its build, and soon over.
+LONGEST = 60.0
+
+
+@dataclass
+class _Box:
+    """What waits of a feed: objects by key with when they were seen, and the messages that told of them."""
+
+    objects: dict[str, Listed] = field(default_factory=dict)
+    seen: dict[str, datetime] = field(default_factory=dict)
+    messages: list[Arrival] = field(default_factory=list)
+    failures: int = 0
+    not_before: float = 0.0
+    since: float = 0.0
+    lap_seconds: float = 1.0
+
+
+class Waiting:
+    """Of all feeds. `objects`, `size`: of a batch, at most."""
+
+    def __init__(
+        self,
+        feeds: Mapping[str, Feed],
+        bucket: Bucket,
+        warehouse: Warehouse,
+        events: ObjectEvents | None,
+        objects: int,
+        size: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._feeds, self._bucket, self._warehouse, self._events = feeds, bucket, warehouse, events
+        self._objects, self._size, self._say = objects, size, say
+        self._boxes = {name: _Box() for name in feeds}
+        self._list_at = 0.0
+
+    def due(self) -> list[str]:
+        """Feeds of which something waits and may be tried."""
+        now = time.monotonic()
+        return [name for name, box in self._boxes.items() if box.objects and box.not_before <= now]
+
+    def turn(self) -> str | None:
+        """Which feed's turn it is: short laps come before long ones, and who waits long comes before both."""
+        now = time.monotonic()
+        ratio = {name: 1 + (now - self._boxes[name].since) / self._boxes[name].lap_seconds for name in self.due()}
+        return max(ratio, key=lambda name: ratio[name], default=None)
+
+    def batch(self, name: str) -> tuple[list[Listed], datetime]:
+        """The next batch of a feed of which something waits, and when the first of it was seen."""
+        box = self._boxes[name]
+        plan = landing.plan_batch(box.objects.values(), {}, self._objects, self._size)
+        return plan, min(box.seen[each.key] for each in plan)
+
+    def hear(self, *, wait: bool = True) -> None:
+        """What the queue tells; may wait a second where nothing else is to be done."""
+        wait = wait and not self.due()
+        if self._events is None:
+            if wait:
+                time.sleep(0.2)
+            return
+        try:
+            arrivals = self._events.receive(int(wait), self._objects)
+        except (BotoCoreError, ClientError) as error:
+            self._say(f"the queue does not answer: {error}")
+            time.sleep(1)
+            return
+        strange = []
+        now = _now()
+        for arrival in arrivals:
+            key = arrival.listed.key
+            feed = next((f for f in self._feeds.values() if key.startswith(self._bucket.folder(f))), None)
+            if feed is None:
+                strange.append(arrival)
+                continue
+            box = self._boxes[feed.name]
+            box.messages.append(arrival)
+            # Events of one key may come in any order: the latest tells what is there.
+            before = box.objects.get(key)
+            if before is None or before.last_modified <= arrival.listed.last_modified:
+                box.objects[key] = arrival.listed
+            _saw(box, key, now)
+        if strange:
+            self._events.done(strange)
+
+    def list_now_and_then(self) -> None:
+        """What no message told of, if it is time again."""
+        began = time.monotonic()
+        if began < self._list_at:
+            return
+        self._list()
+        done = time.monotonic()
+        every = LIST_ALONE if self._events is None else LIST_BESIDE
+        self._list_at = done + max(every, (done - began) * LIST_REST)
+
+    def _list(self) -> None:
+        try:
+            for feed in self._feeds.values():
+                there = {each.key: each for each in self._bucket.listed(feed)}
+                if not there:
+                    continue
+                with self._warehouse.reading() as session:
+                    known = landing.known_etags(session, feed)
+                box, now = self._boxes[feed.name], _now()
+                for key, each in there.items():
+                    if known.get(key) != each.etag:
+                        box.objects.setdefault(key, each)
+                        _saw(box, key, now)
+        except (BotoCoreError, ClientError, LandingError, WarehouseBusy) as error:
+            self._say(f"what is new could not be listed: {error}")
+
+    def failed(self, name: str, seconds: float) -> float:
+        """A lap of the feed did not work, after so many seconds; returns the seconds until it is due again."""
+        box = self._boxes[name]
+        box.lap_seconds = (box.lap_seconds + seconds) / 2
+        box.failures += 1
+        pause = min(2.0**box.failures, LONGEST)
+        box.not_before = time.monotonic() + pause
+        return pause
+
+    def done(self, name: str, plan: Sequence[Listed], seconds: float) -> None:
+        """The batch is loaded, and what follows is made, in so many seconds."""
+        box = self._boxes[name]
+        box.lap_seconds = (box.lap_seconds + seconds) / 2
+        box.failures, box.not_before, box.since = 0, 0.0, time.monotonic()
+        for each in plan:
+            if box.objects[each.key].etag == each.etag:
+                del box.objects[each.key]
+                del box.seen[each.key]
+        if self._events is not None:
+            self._events.done(m for m in box.messages if m.listed.key not in box.objects)
+            box.messages = [m for m in box.messages if m.listed.key in box.objects]
+
+
+def _saw(box: _Box, key: str, now: datetime) -> None:
+    if not box.seen:
+        box.since = time.monotonic()
+    box.seen.setdefault(key, now)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
