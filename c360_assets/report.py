@@ -21,6 +21,7 @@ from c360_assets.landing import Bucket
 from c360_assets.status import FeedStatus, check_status, finished_checks, status_of
 from c360_assets.warehouse import NoWarehouse, Session, Warehouse
 
+KEY = dg.AssetKey(["serving", "report"])
 TREND = 12
 REASONS = 30
 RAW = 160
@@ -78,7 +79,7 @@ def report_asset(
     """The page, written anew when all that is `after` has been made."""
 
     @dg.asset(
-        key=["serving", "report"],
+        key=KEY,
         deps=list(after),
         description="One page: what came in, what was refused and why, every check with its trend, freshness per feed.",
     )

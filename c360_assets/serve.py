@@ -77,6 +77,8 @@ def sources(personal: Collection[str]) -> list[Source]:
     ]
 
 
+# The layer of what is served, in asset keys.
+SERVING = "serving"
 CHECKS = Shape("checks", ("asset", "name"))
 STAGES = Shape("stage_seconds", ("feed", "stage"))
 
@@ -99,7 +101,7 @@ def serving_assets(
         return []
     specs = [
         dg.AssetSpec(
-            ["serving", each.shape.name],
+            [SERVING, each.shape.name],
             deps=[dg.AssetKey(each.reads.split("."))],
             description=f"{each.reads} as the API and the dashboards read it. One row per {', '.join(each.shape.key)}.",
             skippable=True,  # gold may not have it yet
@@ -109,7 +111,7 @@ def serving_assets(
 
     specs.append(
         dg.AssetSpec(
-            ["serving", STAGES.name],
+            [SERVING, STAGES.name],
             deps=[dg.AssetKey(["staging", "object_ledger"])],
             description="Seconds from the object to each stage, of the worker's batches in the last hour, per feed.",
         )
@@ -117,18 +119,18 @@ def serving_assets(
 
     @dg.multi_asset(name="serving", specs=specs, can_subset=True, **policy)
     def serving(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
-        chosen = [each for each in served if dg.AssetKey(["serving", each.shape.name]) in context.selected_asset_keys]
+        chosen = [each for each in served if dg.AssetKey([SERVING, each.shape.name]) in context.selected_asset_keys]
         with warehouse.writing("asking how long it took") as session:
             took = stages.seconds(session)
         told = [Change(CHECKS, checked(context.instance, checks), anew=True), Change(STAGES, took, anew=True)]
         generation, batch, counts = serve(served, chosen, warehouse, store(), told)
-        if dg.AssetKey(["serving", STAGES.name]) in context.selected_asset_keys:
-            yield dg.MaterializeResult(asset_key=["serving", STAGES.name], metadata=_stage_metadata(took))
+        if dg.AssetKey([SERVING, STAGES.name]) in context.selected_asset_keys:
+            yield dg.MaterializeResult(asset_key=[SERVING, STAGES.name], metadata=_stage_metadata(took))
         for each in chosen:
             if each.shape.name in counts:
                 brought, gone = counts[each.shape.name]
                 yield dg.MaterializeResult(
-                    asset_key=["serving", each.shape.name],
+                    asset_key=[SERVING, each.shape.name],
                     metadata={"brought": brought, "taken away": gone, "generation": generation, "batch": batch},
                 )
 

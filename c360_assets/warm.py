@@ -226,7 +226,11 @@ def _run(session: Session, told: Mapping[str, Any]) -> None:
                 session.execute(judged.replace(":judged_at", f"cast('{instant}' as timestamp)"))
         for step in told["then"]:
             session.execute(step)
+        writes = told["writes"]
         if told["unless"] and session.rows(told["unless"]):
-            raise NotAsTold(str(told["model"]))
-        for write in told["writes"]:
+            _, *steps = told["otherwise"]["steps"]
+            for step in steps:
+                session.execute(step)
+            writes = told["otherwise"]["writes"]
+        for write in writes:
             session.execute(write)

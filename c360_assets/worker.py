@@ -23,6 +23,7 @@ from c360_assets import (
     local,
     pending,
     registers,
+    report,
     serve,
     stages,
     staging,
@@ -46,7 +47,7 @@ from c360_assets.warm import WarmDbt
 # Seconds between two whole builds; of quiet before one is made sooner.
 WHOLE, QUIET = 60.0, 3.0
 # Seconds until a run tells of a lap; rows of a failing test that it shows.
-TELL, SHOWN = 10.0, 20
+TELL, SHOWN = 30.0, 20
 # Seconds between two looks for runs that are too old.
 PRUNE = 300.0
 # Seconds between two looks for what is due, during a whole build.
@@ -103,6 +104,9 @@ class Worker:
         self._behind: dict[str, float] = {}
         self._came = self._whole_at = self._retry_at = self._squeezed_at = time.monotonic()
         self._failed = 0
+        # What readers see, piece by piece, of what was built; all of it at first, for who died before may have left it.
+        every = self._graph.materializable_asset_keys
+        self._to_serve = _pieces({key for key in every if key.path[0] == serve.SERVING})
         # While a whole build is made of some feeds: those of which a lap brought more in between.
         self._squeezed: set[str] | None = None
         self._dbt.between, self._dbt.between_after = self._squeeze, laps.LAYERS
@@ -137,26 +141,40 @@ class Worker:
                 self._run(name, ())
 
     def _catch_up(self) -> None:
-        """What laps leave out: all of it in a quiet moment, else a feed at a time and only now and then."""
+        """What laps leave out: all of it in a quiet moment, else a feed at a time and only now and then. What readers see
+        of it follows in runs of its own, so that laps come between."""
         now = time.monotonic()
         is_quiet = now - self._came >= QUIET and not self._waiting.due()
-        if not self._behind or now < (self._retry_at if is_quiet else max(self._retry_at, self._whole_at)):
+        if now < self._retry_at:
             return
-        feeds = list(self._behind) if is_quiet else [min(self._behind, key=lambda name: self._behind[name])]
+        if self._to_serve:
+            worked = self._sync_run(self._to_serve[0], "serving")
+            if worked:
+                del self._to_serve[0]
+        elif self._behind and (is_quiet or now >= self._whole_at):
+            worked = self._whole(list(self._behind) if is_quiet else [min(self._behind, key=lambda n: self._behind[n])])
+            done = time.monotonic()
+            self._whole_at = done + max(WHOLE, (done - now) * REST)
+        else:
+            return
+        self._failed = 0 if worked else self._failed + 1
+        if not worked:
+            self._retry_at = time.monotonic() + min(2.0**self._failed, LONGEST)
+
+    def _whole(self, feeds: Collection[str]) -> bool:
+        """Everything that is made of these feeds, but for what readers see."""
+        made = automation.made_of(feeds, self._lineage.not_made_of(feeds)).resolve(self._graph)
+        served = {key for key in made if key.path[0] == serve.SERVING}
         self._squeezed = set()
-        done_all = self._whole(feeds)
+        worked = self._sync_run(made - served, "whole")
         again, self._squeezed = self._squeezed, None
-        if done_all:
-            self._failed = 0
+        if worked:
+            self._to_serve = _pieces(served.union(*self._to_serve))
             for name in feeds:
                 del self._behind[name]
             for name in again:
                 self._behind.setdefault(name, time.monotonic())
-        else:
-            self._failed += 1
-            self._retry_at = time.monotonic() + min(2.0**self._failed, LONGEST)
-        done = time.monotonic()
-        self._whole_at = done + max(WHOLE, (done - now) * REST)
+        return worked
 
     def _squeeze(self) -> None:
         """A lap between two models of a whole build, where one is due; none within a lap, and none that needs a run."""
@@ -273,25 +291,28 @@ class Worker:
         with self._warehouse.writing("noting") as session:
             stages.record(session, name, len(plan), rows, at)
 
-    def _whole(self, behind: Collection[str]) -> bool:
-        """Everything that is made of these feeds, up to what readers see."""
-        others = self._lineage.not_made_of(behind)
-        selection = sorted(automation.made_of(behind, others).resolve(self._graph))
+    def _sync_run(self, selection: Collection[dg.AssetKey], what: str) -> bool:
         try:
-            with self._warehouse.kept("a whole build"):
+            with self._warehouse.kept(f"a run of the worker: {what}"):
                 result = self._sync.execute_in_process(
                     instance=self._instance,
                     raise_on_error=False,
-                    tags=process_tags() | BY_WORKER | {"c360/worker": "whole"},
+                    tags=process_tags() | BY_WORKER | {"c360/worker": what},
                     run_config=_PLAIN,
-                    asset_selection=selection,
+                    asset_selection=sorted(selection),
                 )
         except WarehouseBusy as error:
             self._say(str(error))
             return False
         if not result.success:
-            self._say(f"the whole build {result.run_id[:8]} failed")
+            self._say(f"run {result.run_id[:8]} ({what}) failed")
         return bool(result.success)
+
+
+def _pieces(served: Collection[dg.AssetKey]) -> list[set[dg.AssetKey]]:
+    """The tables, which are served together, and then the page."""
+    page = {key for key in served if key == report.KEY}
+    return [piece for piece in (set(served) - page, page) if piece]
 
 
 def _now() -> datetime:

@@ -60,10 +60,10 @@
 
 {#-
   While a model is built: its statements for the next time, told to who has asked for them (C360_TELL_ALONE). They hold for any
-  batch that finds the tables there; `unless`, a query, has a row where they do not, once the steps are taken.
+  batch that finds the tables there; `unless`, a query, has a row where they do not, once the steps are taken: then `otherwise` does.
 -#}
-{% macro tell_alone(told, unless=none) %}
-  {%- do told.update({'unless': unless}) -%}
+{% macro tell_alone(told, unless=none, otherwise=none) %}
+  {%- do told.update({'unless': unless, 'otherwise': otherwise}) -%}
   {%- do log('alone: ' ~ tojson(told), info=true) -%}
 {% endmacro %}
 

@@ -58,10 +58,13 @@
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}
   {%- if is_told() -%}
-    {%- do tell_alone(alone(
-      this, available, [work_step(this.identifier ~ '__touched', touched_grains(grain)), work_step(work, without_nulls)],
-      steps_alone(find_touched(this, grain, false)) + by_change_write(this, changes, grain, carries, work, false)
-    ), null_grains) -%}
+    {%- set touched = work_step(this.identifier ~ '__touched', touched_grains(grain)) -%}
+    {%- set told = {} -%}
+    {%- for with_nulls in [false, true] -%}
+      {%- do told.update({with_nulls: alone(this, available, [touched, work_step(work, sql if with_nulls else without_nulls)],
+        steps_alone(find_touched(this, grain, with_nulls)) + by_change_write(this, changes, grain, carries, work, with_nulls))}) -%}
+    {%- endfor -%}
+    {%- do tell_alone(told[false], null_grains, told[true]) -%}
   {%- endif -%}
 
   {{ run_hooks(post_hooks, inside_transaction=False) }}
