@@ -48,8 +48,8 @@ class NotAsTold(RuntimeError):
 class WarmDbt:
     """dbt on one project and warehouse, its manifest read once."""
 
-    def __init__(self, project: Path, target_path: Path, warehouse: Warehouse) -> None:
-        self._warehouse = warehouse
+    def __init__(self, project: Path, target_path: Path, warehouse: Warehouse, say: Callable[[str], None]) -> None:
+        self._warehouse, self._say = warehouse, say
         self._places = [
             "--project-dir", str(project), "--profiles-dir", str(project), "--target", warehouse.target,
             "--target-path", str(target_path), "--log-path", str(target_path), "--log-level-file", "none",
@@ -91,7 +91,8 @@ class WarmDbt:
         if self.knows(names):
             try:
                 return self._take_all(order, shown)
-            except (NotAsTold, duckdb.Error):
+            except (NotAsTold, duckdb.Error) as error:
+                self._say(f"dbt builds {len(order)} nodes: {str(error).splitlines()[0]}")
                 for unique_id in order:
                     self._told.pop(unique_id, None)
         return self._by_dbt(names)

@@ -45,9 +45,13 @@ from c360_assets.warehouse import WarehouseBusy
 from c360_assets.warm import WarmDbt
 
 # Seconds between two whole builds; of quiet before one is made sooner.
-WHOLE, QUIET = 60.0, 3.0
+WHOLE = 60.0
+# Seconds of listening in vain, one thing and another done in between, before a whole build is made sooner.
+QUIET = 3.0
 # Seconds until a run tells of a lap; rows of a failing test that it shows.
 TELL, SHOWN = 30.0, 20
+# Feeds of which one run tells: laps come between the runs.
+TOLD_AT_ONCE = 4
 # Seconds between two looks for runs that are too old.
 PRUNE = 300.0
 # Seconds between two looks for what is due, during a whole build.
@@ -76,7 +80,7 @@ class Worker:
         self._bucket = local.landing_bucket(settings)
         manifest = transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
         self._lineage = transform.lineage_of(manifest, self._feeds)
-        self._dbt = WarmDbt(settings.dbt_project, settings.dbt_home / WORKER, warehouse)
+        self._dbt = WarmDbt(settings.dbt_project, settings.dbt_home / WORKER, warehouse, say)
         defs = build(
             settings,
             warehouse=warehouse,
@@ -99,10 +103,12 @@ class Worker:
         )
         self._plan: Sequence[Listed] = ()
         self._tally = {name: staging.Loaded() for name in self._feeds}
-        self._told_at: dict[str, float] = {}
+        # Feeds with laps that no run has told, and since when.
+        self._untold: dict[str, float] = {}
         # Feeds with something that only a whole build makes, and since when; when the next one may be.
         self._behind: dict[str, float] = {}
-        self._came = self._whole_at = self._retry_at = self._squeezed_at = time.monotonic()
+        self._whole_at = self._retry_at = self._squeezed_at = time.monotonic()
+        self._quiet = 0.0
         self._failed = 0
         # What readers see, piece by piece, of what was built; all of it at first, for who died before may have left it.
         every = self._graph.materializable_asset_keys
@@ -125,26 +131,33 @@ class Worker:
             if time.monotonic() - pruned >= PRUNE:
                 prune(self._instance, self._settings.dagster_home)
                 pruned = time.monotonic()
+            began = time.monotonic()
             self._waiting.hear()
             turn = self._waiting.turn()
+            self._quiet = self._quiet + time.monotonic() - began if turn is None else 0.0
             if turn is not None and self._lap(turn):
-                self._came = time.monotonic()
-                self._behind.setdefault(turn, self._came)
-            self._tell(TELL)
-            self._catch_up()
-        self._tell(0.0)
+                self._behind.setdefault(turn, time.monotonic())
+            # One thing at a time: a lap may be due again.
+            if not self._tell(TELL):
+                self._catch_up()
+        while self._tell(0.0):
+            lease.beat(self._settings.home)
 
-    def _tell(self, after: float) -> None:
-        """The run of a feed whose laps no run has told for so many seconds."""
-        for name, tally in self._tally.items():
-            if tally.batches and time.monotonic() - self._told_at.get(name, 0.0) >= after:
-                self._run(name, ())
+    def _tell(self, after: float) -> bool:
+        """A run of the feeds whose laps no run has told for so many seconds; was there one?"""
+        names = sorted(self._untold, key=lambda name: self._untold[name])[:TOLD_AT_ONCE]
+        if not names or time.monotonic() - self._untold[names[0]] < after:
+            return False
+        keys = {key for name in names for key in self._laps[name].keys(name)}
+        told = [self._tally[name] for name in names]
+        self._sync_run(keys, " ".join(names), sum(t.batches for t in told), sum(t.objects for t in told))
+        return True
 
     def _catch_up(self) -> None:
-        """What laps leave out: all of it in a quiet moment, else a feed at a time and only now and then. What readers see
-        of it follows in runs of its own, so that laps come between."""
+        """What laps leave out: all of it in a quiet moment, else a feed at a time and only now and then. What readers
+        see of it follows in runs of its own, so that laps come between."""
         now = time.monotonic()
-        is_quiet = now - self._came >= QUIET and not self._waiting.due()
+        is_quiet = self._quiet >= QUIET
         if now < self._retry_at:
             return
         if self._to_serve:
@@ -187,7 +200,6 @@ class Worker:
             self._waiting.hear(wait=False)
             turn = self._waiting.turn()
             if turn is not None and self._lap(turn, may_run=False):
-                self._came = time.monotonic()
                 squeezed.add(turn)
         finally:
             self._squeezed, self._squeezed_at = squeezed, time.monotonic()
@@ -195,6 +207,7 @@ class Worker:
     def _taken(self, name: str) -> staging.Loaded:
         """What was loaded since the last run told it."""
         taken, self._tally[name] = self._tally[name], staging.Loaded()
+        self._untold.pop(name, None)
         return taken
 
     def _lap(self, name: str, *, may_run: bool = True) -> bool:
@@ -229,6 +242,7 @@ class Worker:
                 )  # fmt: skip
                 at["staged"] = _now()
                 self._tally[name].add(loaded)
+                self._untold.setdefault(name, time.monotonic())
                 if self._follow(name):
                     at["served"] = self._serve(name)
                     self._note(name, plan, loaded.rows, at)
@@ -278,7 +292,6 @@ class Worker:
             return False
         finally:
             self._plan = ()
-        self._told_at[name] = time.monotonic()
         if not result.success:
             self._say(f"{name}: run {result.run_id[:8]} failed")
         return bool(result.success)
@@ -291,13 +304,15 @@ class Worker:
         with self._warehouse.writing("noting") as session:
             stages.record(session, name, len(plan), rows, at)
 
-    def _sync_run(self, selection: Collection[dg.AssetKey], what: str) -> bool:
+    def _sync_run(self, selection: Collection[dg.AssetKey], what: str, count_laps: int = 0, objects: int = 0) -> bool:
+        """A run of Dagster of these assets and their checks, which loads nothing; did it work?"""
+        tags = {"c360/worker": what, "c360/laps": str(count_laps), "c360/objects": str(objects)}
         try:
             with self._warehouse.kept(f"a run of the worker: {what}"):
                 result = self._sync.execute_in_process(
                     instance=self._instance,
                     raise_on_error=False,
-                    tags=process_tags() | BY_WORKER | {"c360/worker": what},
+                    tags=process_tags() | BY_WORKER | tags,
                     run_config=_PLAIN,
                     asset_selection=sorted(selection),
                 )

@@ -71,7 +71,7 @@ class _Kafka:
         library: Any = import_module("confluent_kafka")
         self._topic, self._failed = topic, 0
         self._producer = library.Producer(
-            {"bootstrap.servers": bootstrap, "linger.ms": 20, "message.timeout.ms": 300_000, "acks": "all"}
+            {"bootstrap.servers": bootstrap, "linger.ms": 100, "message.timeout.ms": 300_000, "acks": "all"}
         )
 
     def put(self, lines: Sequence[bytes], keys: Sequence[bytes]) -> None:

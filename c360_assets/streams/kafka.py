@@ -36,7 +36,7 @@ def consumer_of(bootstrap: str, group: str, more: dict[str, str]) -> Consumer:
         "isolation.level": "read_committed",
         "queued.max.messages.kbytes": 32_768,
         "fetch.message.max.bytes": 8 * 1024 * 1024,
-        "fetch.wait.max.ms": 100,
+        "fetch.wait.max.ms": 250,
     }
     return Consumer(settings | more)
 
