@@ -49,9 +49,9 @@ WHOLE = 60.0
 # Seconds of listening in vain, one thing and another done in between, before a whole build is made sooner.
 QUIET = 3.0
 # Seconds until a run tells of a lap; rows of a failing test that it shows.
-TELL, SHOWN = 30.0, 20
+TELL, SHOWN = 60.0, 20
 # Feeds of which one run tells: laps come between the runs.
-TOLD_AT_ONCE = 4
+TOLD_AT_ONCE = 2
 # Seconds between two looks for runs that are too old.
 PRUNE = 300.0
 # Seconds between two looks for what is due, during a whole build.
