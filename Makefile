@@ -62,9 +62,10 @@ prove: install ## random streams through the engine against the oracle for SECON
 mutate: install ## each rule of the engine's SQL changed, one at a time: does a round of the proof fail? (half an hour)
 	$(BIN)/python -m tests.mutate
 
-chaos: install ## kill -9 at many moments of loads and syncs (ROUNDS, default 30)
+chaos: install ## kill -9: at many moments of loads and syncs (ROUNDS, default 30), and of everything that `up` runs, under load (MINUTES, default 10)
 	C360_CHAOS=1 $(BIN)/python -m pytest tests/platform/test_kill.py
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),30)
+	$(BIN)/python -m tests.chaos_up --minutes $(or $(MINUTES),10)
 
 erasure: install ## a person of every feed forgotten, everything made again from S3, every byte looked at (five minutes)
 	C360_ERASURE=1 $(BIN)/python -m pytest tests/platform/test_forget.py
@@ -95,6 +96,7 @@ browser: install ## Chromium for the browser tests (Debian)
 
 lock: ## the locks anew: names, versions and hashes, no addresses
 	uv pip compile pyproject.toml --extra test --extra dashboard --extra streams --extra broker --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile pyproject.toml --extra deploy --extra dashboard --extra streams --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements.lock -o requirements-deploy.lock
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements.lock -o requirements-all.lock
 
 clean: ## .venv and the home of the demo

@@ -34,6 +34,9 @@ def restore(options: argparse.Namespace, settings: Settings) -> int:
     if settings.warehouse == "duckdb":
         with local.embedded_s3(settings):
             local.landing_bucket(settings).ensure()
+            with local.dagster_instance(settings) as instance:
+                # What ran when it was copied runs nowhere.
+                local.reap(instance, settings.spool, alone=True)
             code = forget_again(settings, memory, say)
             if code != DONE:
                 return code

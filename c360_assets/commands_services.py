@@ -7,6 +7,7 @@ import importlib.util
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from c360_assets import local
@@ -18,6 +19,8 @@ from c360_assets.settings import PROJECT, Settings
 from c360_assets.streams import broker
 from c360_assets.warehouse import open_warehouse
 
+# Seconds after which it is no fault of ours that Dagster ends, such as a port that somebody else has.
+SOUND = 30.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -25,6 +28,9 @@ def prepare(options: argparse.Namespace, settings: Settings) -> int:
     from c360_assets import transform
 
     load_feeds([settings.dbt_project / "models" / "staging"])
+    local.prepare_home(settings)
+    if settings.s3_endpoint:
+        local.landing_bucket(settings).ensure()
     transform.prepare_manifest(settings.dbt_project, settings.dbt_home, open_warehouse(settings, announce=say))
     return DONE
 
@@ -109,7 +115,7 @@ def up(options: argparse.Namespace, settings: Settings) -> int:
                    "-p", str(options.port), "-h", "127.0.0.1"]  # fmt: skip
         parts = Parts(say)
         try:
-            parts.add("Dagster", dagster, cwd=settings.dagster_home)
+            parts.add("Dagster", dagster, cwd=settings.dagster_home, again=True, sound_after=SOUND)
             parts.add("the API", _own("api", "--port", str(options.api_port)))
             if _is_there("streamlit"):
                 parts.add("the dashboards", _own("dashboard", "--port", str(options.dashboard_port)))
@@ -119,7 +125,7 @@ def up(options: argparse.Namespace, settings: Settings) -> int:
             if options.generate:
                 _generate(settings, endpoint, bootstrap, options.clicks, parts)
             say(f"Dagster UI: http://127.0.0.1:{options.port}   S3: {endpoint}   Ctrl-C stops it all")
-            stopped = parts.watch()
+            stopped = parts.watch(partial(_keep_s3, settings, endpoint))
             say(f"c360 up: {stopped} has stopped")
             return ERROR
         except KeyboardInterrupt:
@@ -127,6 +133,11 @@ def up(options: argparse.Namespace, settings: Settings) -> int:
             return DONE
         finally:
             parts.stop()
+
+
+def _keep_s3(settings: Settings, endpoint: str) -> None:
+    if not settings.s3_endpoint and local.keep_s3(settings.home, endpoint):
+        say("S3 was gone, and is there again")
 
 
 def _streams(settings: Settings, endpoint: str, parts: Parts) -> str:

@@ -100,6 +100,7 @@ class Feed:
     delimiter: str
     fresh_within_hours: float | None
     events_within_hours: float | None
+    base64: tuple[str, ...]
     nulls: tuple[str, ...] = ()
     map: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     strip: Mapping[str, str] = field(default_factory=dict)
@@ -197,6 +198,9 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
     delimiter = field.take("delimiter", str, ",")
     if len(delimiter) != 1:
         raise DeclarationError(f"{where}: delimiter: '{delimiter}' is not one character")
+    base64 = field.texts("base64", ())
+    if base64 and (columns != ("payload",) or entity):
+        raise DeclarationError(f"{where}: base64: is for feeds of whole JSON objects and no entity")
     fresh, events = (field.take(f"{what}_within_hours", (int, float), None) for what in ("fresh", "events"))
 
     time = Fields(f"{where}: event_time", field.take("event_time", dict, {}))
@@ -267,6 +271,7 @@ def _feed(path: Path, table: dict[str, Any], declared: Any) -> Feed:
         delimiter=delimiter,
         fresh_within_hours=fresh,
         events_within_hours=events,
+        base64=base64,
         nulls=nulls,
         map={
             target: (received,) if isinstance(received, str) else tuple(received)

@@ -153,7 +153,9 @@ def _taken_out(
         for feed in feeds.values():
             with session.transaction():
                 batch, now = registers.next_batch(session)
-                found[feed.name] = erase(session, bucket, feed, people, scope, batch, now, rehearses=rehearses)
+                # What stands in base64 is found by reading it.
+                within = Scope.of_all if feed.base64 else scope
+                found[feed.name] = erase(session, bucket, feed, people, within, batch, now, rehearses=rehearses)
     return found
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
 from c360_assets.feeds import Feed
 from c360_assets.landing import Listed
 from c360_assets.pending import Lineage
@@ -56,11 +54,6 @@ class Lap:
     def names(self) -> frozenset[str]:
         """Of all nodes, as dbt has them."""
         return frozenset({table.split(".")[1] for table in self.tables} | {n for _, n in self.gates} | set(self.checks))
-
-    def keys(self, feed: str) -> set[dg.AssetKey]:
-        """Of all assets that a run which tells of it goes over: those of the gates too, for the sake of these."""
-        tables = {*self.tables, *(view for view, _ in self.gates)}
-        return {dg.AssetKey(["staging", feed]), *(dg.AssetKey(table.split(".")) for table in tables)}
 
 
 def laps_of(manifest: Path, lineage: Lineage) -> dict[str, Lap]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from c360_assets.processes import is_alive, started_at
+from c360_assets.processes import HOST, is_alive, started_at
 
 # Seconds without a beat after which others do the work: more than the longest build takes. One that is killed is gone
 # at once; this is for one that hangs.
@@ -49,7 +49,7 @@ def beat(home: Path) -> None:
     """Says that the worker is at work."""
     me = os.getpid()
     fresh = _note(home).with_suffix(".new")
-    fresh.write_text(json.dumps({"pid": me, "started": started_at(me), "beat": time.time()}))
+    fresh.write_text(json.dumps({"pid": me, "started": started_at(me), "host": HOST, "beat": time.time()}))
     fresh.rename(_note(home))
 
 
@@ -58,10 +58,13 @@ def holder(home: Path) -> str | None:
     try:
         noted = json.loads(_note(home).read_text())
         pid, started, beaten = int(noted["pid"]), float(noted["started"]), float(noted["beat"])
+        host = str(noted["host"])
     except (OSError, ValueError, KeyError):
         return None
     silent = time.time() - beaten
-    return f"process {pid}" if silent < SILENCE and is_alive(pid, started) else None
+    # Of a process on another host there is only its beat.
+    is_there = silent < SILENCE and (host != HOST or is_alive(pid, started))
+    return (f"process {pid}" + (f" on {host}" if host != HOST else "")) if is_there else None
 
 
 def _note(home: Path) -> Path:

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import dagster as dg
@@ -31,8 +32,8 @@ from dagster_aws.s3 import S3Resource
 
 from c360_assets.landing import Bucket, LandingError
 from c360_assets.object_events import ObjectEvents
-from c360_assets.processes import PID_TAG, is_alive, is_dead, started_at
-from c360_assets.settings import PROJECT, Settings
+from c360_assets.processes import is_alive, is_dead, is_named_here, started_at
+from c360_assets.settings import Settings
 
 EMBEDDED: Any = {"aws_access_key_id": "embedded", "aws_secret_access_key": "embedded"}
 _SERVICES = "s3,sqs,kinesis,firehose,events"
@@ -64,13 +65,17 @@ def s3_endpoint(home: Path) -> str:
 
 
 def running_s3(home: Path) -> str | None:
+    noted = _noted(home)
+    return noted[0] if noted is not None and is_alive(*noted[1]) and _healthy(noted[0]) else None
+
+
+def _noted(home: Path) -> tuple[str, tuple[int, float]] | None:
+    """Endpoint, and process id with its start, of the embedded S3, as its starter noted them."""
     try:
         noted = json.loads(_note(home).read_text())
-        process = (int(noted["pid"]), float(noted["started"]))
-        endpoint = str(noted["endpoint"])
+        return str(noted["endpoint"]), (int(noted["pid"]), float(noted["started"]))
     except (OSError, ValueError, KeyError):
         return None
-    return endpoint if is_alive(*process) and _healthy(endpoint) else None
 
 
 def landing_bucket(settings: Settings) -> Bucket:
@@ -145,13 +150,22 @@ def embedded_s3(settings: Settings) -> Iterator[str]:
                 end_s3(home)
 
 
-def start_s3(home: Path) -> str:
-    """Starts ministack on disk, on a free port of the loopback, waits until it answers, and returns its endpoint."""
+def keep_s3(home: Path, endpoint: str) -> bool:
+    """Starts the embedded S3 of the home again, where it was, if its process is gone; was it? A slow one is not."""
+    noted = _noted(home)
+    if noted is not None and is_alive(*noted[1]):
+        return False
+    start_s3(home, port=urlsplit(endpoint).port)
+    return True
+
+
+def start_s3(home: Path, port: int | None = None) -> str:
+    """Starts ministack on disk, on this port of the loopback or a free one; returns its endpoint when it answers."""
     end_s3(home)
     data = home / "s3"
     (data / "objects").mkdir(parents=True, exist_ok=True)
     (data / "state").mkdir(exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     environment = os.environ | {
         "BIND_HOST": "127.0.0.1",  # without it ministack listens everywhere, and asks for no password
         "GATEWAY_PORT": str(port),
@@ -240,22 +254,23 @@ def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 
 def prepare_home(settings: Settings) -> None:
-    """Folders of a home, and the instance configuration of the project in it."""
+    """Folders of a home, and the instance configuration of the settings in it."""
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     os.environ["C360_HOME"] = str(settings.home)
-    (settings.dagster_home / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text())
+    (settings.dagster_home / "dagster.yaml").write_text(settings.dagster_config.read_text())
 
 
 def reap(instance: dg.DagsterInstance, spool: Path, *, alone: bool = False) -> list[str]:
     """Ends runs whose process is gone, frees their pool slots, removes their spool folders; returns the runs' ids.
 
-    `alone`: nothing else of this home runs (the daemon is about to start), so a run that names no process is dead too.
+    `alone`: nothing else of this home runs (the daemon is about to start), so a run that names no process of this host
+    is dead too.
     """
     ended = []
     unfinished = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
-        if is_dead(run.tags) or (alone and PID_TAG not in run.tags):
+        if is_dead(run.tags) or (alone and not is_named_here(run.tags)):
             instance.report_run_failed(
                 run, "The process of this run is gone. What it left is finished by the next run."
             )

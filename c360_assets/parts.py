@@ -27,10 +27,12 @@ class _Part:
     more: dict[str, Any]
     again: bool
     may_end: bool
+    sound_after: float
     process: subprocess.Popen[bytes] = field(init=False)
     began: float = 0.0
     pause: float = _PAUSE
     due: float | None = None
+    was_sound: bool = False
 
     def start(self) -> None:
         self.began, self.due = time.monotonic(), None
@@ -52,17 +54,20 @@ class Parts:
         cwd: Path | None = None,
         environment: Mapping[str, str] | None = None,
         again: bool = False,
+        sound_after: float = 0.0,
         may_end: bool = False,
     ) -> None:
-        """Starts it. `again`: it is started anew when it ends; `may_end`: it may, having done all there was to do."""
+        """Starts it. `again`: it is started anew when it ends, unless it never lived for `sound_after` seconds.
+        `may_end`: it may, having done all there was to do."""
         more: dict[str, Any] = {"cwd": cwd, "env": os.environ | dict(environment or {})}
-        part = _Part(name, command, more, again, may_end)
+        part = _Part(name, command, more, again, may_end, sound_after)
         part.start()
         self._parts.append(part)
 
-    def watch(self) -> str:
-        """Waits until a part has ended for good, and names it."""
+    def watch(self, meanwhile: Callable[[], None] = lambda: None) -> str:
+        """Waits until a part has ended for good, and names it; does something else `meanwhile`, again and again."""
         while True:
+            meanwhile()
             for part in self._parts:
                 if self._has_stopped(part):
                     return part.name
@@ -72,8 +77,11 @@ class Parts:
         code, now = part.process.poll(), time.monotonic()
         if code is None:
             return False
-        if part.again:
+        part.was_sound |= (part.due or now) - part.began >= part.sound_after
+        if part.again and part.was_sound:
             if part.due is None:
+                # What it has started itself may still be there.
+                local.stop(part.process)
                 part.pause = _PAUSE if now - part.began > _SOUND else min(2 * part.pause, _LONGEST)
                 part.due = now + part.pause
                 self._say(f"{part.name} has ended with {code}; again in {part.pause:.0f} s")

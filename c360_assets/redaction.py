@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,6 +48,8 @@ class Naming:
     @classmethod
     def of(cls, feed: Feed) -> Naming | None:
         """None where no record of the feed names any."""
+        if feed.base64:
+            return cls(feed, feed.base64, True)
         fields = feed.map.get(ID, (ID,))
         named = feed.payload or any(name in feed.columns for name in fields)
         return cls(feed, fields, feed.entity == PERSON) if feed.entity and named else None
@@ -70,6 +73,8 @@ class Naming:
         Of several fields the first that has something counts, as in clean. An event is of whom its row after names, or
         the one before where there is none after.
         """
+        if self.feed.base64:
+            return value, any(_hides(text, people) for name in self.fields for text in _given(value, [name]))
         is_event = self.feed.payload and self.feed.kind == "events"
         told: list[bool] = []
         for start in _ROWS if is_event else ((),):
@@ -260,6 +265,15 @@ def _given(value: Any, path: Sequence[str]) -> Iterator[str]:
                     yield from _given(inner, path[1:])
                 elif (text := as_text(inner)) is not None:
                     yield text
+
+
+def _hides(encoded: str, people: PseudonymOf) -> bool:
+    """Do bytes in base64, which may be anything, name any of the people?"""
+    try:
+        data = b64decode(encoded, validate=True)
+    except ValueError:
+        return tokens_of(encoded, people)
+    return tokens_of(data.decode("utf-8", "surrogateescape"), people)
 
 
 def numbers_left(count: int, dropped: Iterable[int]) -> Iterator[tuple[int, int]]:

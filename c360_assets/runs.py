@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import dagster as dg
 
@@ -71,7 +72,7 @@ def work(
     from c360_assets.worker import Worker  # dbt with it, which no other run needs in this process
 
     with quiet(settings):
-        at_work = Worker(settings, instance, warehouse, local.object_events(settings), build_defs, say)
+        at_work = Worker(settings, instance, warehouse, partial(local.object_events, settings), build_defs, say)
         say("worker: at work; Ctrl-C stops it")
         at_work.run(stop)
 

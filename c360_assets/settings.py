@@ -123,6 +123,7 @@ class Settings:
     kafka_bootstrap: str = ""
     kafka_config: str = ""
     dbt_project: Path = PROJECT / "dbt"
+    dagster_config: Path = PROJECT / "dagster.yaml"
     rehearsal: bool = False
     snowflake: Snowflake = field(default_factory=Snowflake)
 
@@ -193,6 +194,8 @@ class Settings:
             for name in ("C360_ALERT_FROM", "C360_ALERT_TO"):
                 if not getattr(self, _C360[name]):
                     raise SettingsError(f"C360_ALERT_SMTP is set, but {name} is not")
+        if not self.dagster_config.expanduser().is_file():
+            raise SettingsError(f"C360_DAGSTER_CONFIG is '{self.dagster_config}', and there is no such file")
         if self.kafka_config and not Path(self.kafka_config).expanduser().is_file():
             raise SettingsError(f"KAFKA_CONFIG is '{self.kafka_config}', and there is no such file")
         for name, attribute in _C360.items():
@@ -202,6 +205,7 @@ class Settings:
         # Resolved here, once: dbt and Dagster change the working directory.
         object.__setattr__(self, "home", self.home.expanduser().absolute())
         object.__setattr__(self, "dbt_project", self.dbt_project.expanduser().absolute())
+        object.__setattr__(self, "dagster_config", self.dagster_config.expanduser().absolute())
         object.__setattr__(self, "prefix", self.prefix.strip("/"))
         if self.snowflake.private_key_path:
             path = str(Path(self.snowflake.private_key_path).expanduser().absolute())
@@ -234,6 +238,7 @@ _C360 = {
     "C360_API_RATE": "api_rate",
     "C360_API_CORS": "api_cors",
     "C360_DBT_PROJECT": "dbt_project",
+    "C360_DAGSTER_CONFIG": "dagster_config",
     "C360_EVENTS_QUEUE": "events_queue",
     "AWS_ENDPOINT_URL": "s3_endpoint",
     "KAFKA_BOOTSTRAP": "kafka_bootstrap",

@@ -23,6 +23,7 @@ from c360_assets.warehouse import Warehouse, WarehouseBusy
 LIST_ALONE, LIST_BESIDE, LIST_REST = 1.0, 60.0, 20.0
 # Seconds to the next attempt, at most: 2, 4, 8, ... Another run may be between its load and its build, and soon over.
 LONGEST = 60.0
+_NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 
 
 @dataclass
@@ -46,12 +47,13 @@ class Waiting:
         feeds: Mapping[str, Feed],
         bucket: Bucket,
         warehouse: Warehouse,
-        events: ObjectEvents | None,
+        open_events: Callable[[], ObjectEvents | None],
         objects: int,
         size: int,
         say: Callable[[str], None],
     ) -> None:
-        self._feeds, self._bucket, self._warehouse, self._events = feeds, bucket, warehouse, events
+        self._feeds, self._bucket, self._warehouse = feeds, bucket, warehouse
+        self._open_events, self._events = open_events, open_events()
         self._objects, self._size, self._say = objects, size, say
         self._boxes = {name: _Box() for name in feeds}
         self._list_at = 0.0
@@ -85,6 +87,8 @@ class Waiting:
         except (BotoCoreError, ClientError) as error:
             self._say(f"the queue does not answer: {error}")
             time.sleep(1)
+            if isinstance(error, ClientError) and error.response["Error"]["Code"] in _NO_QUEUE:
+                self._open_again()
             return
         strange = []
         now = _now()
@@ -101,8 +105,18 @@ class Waiting:
             if before is None or before.last_modified <= arrival.listed.last_modified:
                 box.objects[key] = arrival.listed
             _saw(box, key, now)
-        if strange:
+        try:
             self._events.done(strange)
+        except (BotoCoreError, ClientError) as error:
+            self._say(f"the queue keeps {len(strange)} messages: {error}")
+
+    def _open_again(self) -> None:
+        """An embedded S3 that was killed has forgotten its queues."""
+        try:
+            self._events = self._open_events()
+        except (BotoCoreError, ClientError, LandingError) as error:
+            self._say(f"the queue cannot be had: {error}")
+        self._list_at = 0.0
 
     def list_now_and_then(self) -> None:
         """What no message told of, if it is time again."""
@@ -149,8 +163,13 @@ class Waiting:
                 del box.objects[each.key]
                 del box.seen[each.key]
         if self._events is not None:
-            self._events.done(m for m in box.messages if m.listed.key not in box.objects)
+            told = [m for m in box.messages if m.listed.key not in box.objects]
             box.messages = [m for m in box.messages if m.listed.key in box.objects]
+            try:
+                self._events.done(told)
+            except (BotoCoreError, ClientError) as error:
+                # They come again, and the ledger knows their objects by then.
+                self._say(f"the queue keeps {len(told)} messages: {error}")
 
 
 def _saw(box: _Box, key: str, now: datetime) -> None:

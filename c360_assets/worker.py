@@ -50,8 +50,6 @@ WHOLE = 60.0
 QUIET = 3.0
 # Seconds until a run tells of a lap; rows of a failing test that it shows.
 TELL, SHOWN = 60.0, 20
-# Feeds of which one run tells: laps come between the runs.
-TOLD_AT_ONCE = 2
 # Seconds between two looks for runs that are too old.
 PRUNE = 300.0
 # Seconds between two looks for what is due, during a whole build.
@@ -70,7 +68,7 @@ class Worker:
         settings: Settings,
         instance: dg.DagsterInstance,
         warehouse: DuckDBWarehouse,
-        events: ObjectEvents | None,
+        open_events: Callable[[], ObjectEvents | None],
         build: Callable[..., dg.Definitions],
         say: Callable[[str], None],
     ) -> None:
@@ -99,7 +97,7 @@ class Worker:
         served = serve.sources(customer.personal if customer else ())
         self._served = [each for each in served if each.reads in self._lineage.feeds_of]
         self._waiting = Waiting(
-            self._feeds, self._bucket, warehouse, events, settings.batch_objects, settings.batch_bytes, say
+            self._feeds, self._bucket, warehouse, open_events, settings.batch_objects, settings.batch_bytes, say
         )
         self._plan: Sequence[Listed] = ()
         self._tally = {name: staging.Loaded() for name in self._feeds}
@@ -144,13 +142,12 @@ class Worker:
             lease.beat(self._settings.home)
 
     def _tell(self, after: float) -> bool:
-        """A run of the feeds whose laps no run has told for so many seconds; was there one?"""
-        names = sorted(self._untold, key=lambda name: self._untold[name])[:TOLD_AT_ONCE]
-        if not names or time.monotonic() - self._untold[names[0]] < after:
+        """The run of a feed whose laps no run has told for so many seconds, the oldest first; was there one?"""
+        name = min(self._untold, key=lambda name: self._untold[name], default=None)
+        if name is None or time.monotonic() - self._untold[name] < after:
             return False
-        keys = {key for name in names for key in self._laps[name].keys(name)}
-        told = [self._tally[name] for name in names]
-        self._sync_run(keys, " ".join(names), sum(t.batches for t in told), sum(t.objects for t in told))
+        del self._untold[name]
+        self._run(name, ())
         return True
 
     def _catch_up(self) -> None:
@@ -304,15 +301,14 @@ class Worker:
         with self._warehouse.writing("noting") as session:
             stages.record(session, name, len(plan), rows, at)
 
-    def _sync_run(self, selection: Collection[dg.AssetKey], what: str, count_laps: int = 0, objects: int = 0) -> bool:
+    def _sync_run(self, selection: Collection[dg.AssetKey], what: str) -> bool:
         """A run of Dagster of these assets and their checks, which loads nothing; did it work?"""
-        tags = {"c360/worker": what, "c360/laps": str(count_laps), "c360/objects": str(objects)}
         try:
             with self._warehouse.kept(f"a run of the worker: {what}"):
                 result = self._sync.execute_in_process(
                     instance=self._instance,
                     raise_on_error=False,
-                    tags=process_tags() | BY_WORKER | tags,
+                    tags=process_tags() | BY_WORKER | {"c360/worker": what},
                     run_config=_PLAIN,
                     asset_selection=sorted(selection),
                 )

@@ -75,7 +75,7 @@ def test_laps_make_what_a_build_makes_and_runs_tell_of_them(home: Settings) -> N
     objects = objects_of(4)
     with local.dagster_instance(home) as instance:
         said: list[str] = []
-        worker = Worker(home, instance, platform.warehouse, local.object_events(home), build_defs, said.append)  # type: ignore[arg-type]
+        worker = Worker(home, instance, platform.warehouse, lambda: local.object_events(home), build_defs, said.append)  # type: ignore[arg-type]
         waiting = list(objects)
 
         def stop() -> bool:

@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+from base64 import b64encode
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -27,7 +29,7 @@ def feed(kind: str = "upsert", entity: str = "customer", columns: tuple[str, ...
     return Feed(
         name="f", description="", prefix="f/", formats=("csv", "json", "parquet"), columns=columns,
         required=frozenset({"customer_id"}) & set(columns), kind=kind, entity=entity,
-        event_time=EventTime(None, None, None, False, "UTC"), overwrite=None, delimiter=",", fresh_within_hours=None, events_within_hours=None, **more,
+        event_time=EventTime(None, None, None, False, "UTC"), overwrite=None, delimiter=",", fresh_within_hours=None, events_within_hours=None, **({"base64": ()} | more),
     )  # fmt: skip
 
 
@@ -241,3 +243,23 @@ def test_feeds_that_name_nobody_are_left_alone() -> None:
 
 def test_records_move_up_behind_those_that_went() -> None:
     assert list(numbers_left(5, [2, 4])) == [(3, 2), (5, 3)]
+
+
+def test_a_record_whose_base64_names_the_person_goes() -> None:
+    letters = feed(entity="", columns=("payload",), base64=("value_base64", "key_base64"))
+    letters = replace(letters, entity=None, required=frozenset())
+    naming = Naming.of(letters)
+    assert naming is not None
+
+    def letter(position: int, value: bytes | None, key: bytes | None = None) -> str:
+        told = {"position": str(position), "reason": "not_json"}
+        for name, data in (("value_base64", value), ("key_base64", key)):
+            told[name] = None if data is None else b64encode(data).decode()  # type: ignore[assignment]
+        return json.dumps(told)
+
+    kept = [letter(1, b'{"customer_id": "C11", broken'), letter(3, None), letter(5, b"\xff\xfe\x00")]
+    gone = [letter(2, b'{"customer_id":"C1", broken'), letter(4, None, b"C1"), letter(6, b"\xff, C1")]
+    lines = [line for pair in zip(kept, gone, strict=True) for line in pair]
+    made = redacted("\n".join([*lines, ""]).encode(), "json", layout_of(letters), naming, people)
+    assert made.dropped == [2, 4, 6]
+    assert made.data.decode().split() == "\n".join(kept).split()
