@@ -21,6 +21,7 @@ import pytest
 from tests import chaos
 from tests.parts import without_shop
 
+minutes_long = pytest.mark.skipif(not os.environ.get("C360_CHAOS"), reason="takes minutes: make chaos runs it")
 HEAD = "customer_id,first_name,email,city,updated_at"
 
 
@@ -57,6 +58,7 @@ def landed(home: Path, *customers: int, day: int = 1) -> None:
     file.unlink()
 
 
+@minutes_long
 def test_a_home_that_is_at_work_is_backed_up_and_goes_on_elsewhere(homes: Path) -> None:
     """While objects land and are loaded and built, again and again, it is copied; what was new since is landed again."""
     first, second = homes / "first", homes / "second"
@@ -173,6 +175,7 @@ def test_what_is_not_as_it_was_written_is_not_restored_and_nothing_is_touched(ho
     assert (aside / "warehouse.duckdb").exists()
 
 
+@minutes_long
 def test_who_was_forgotten_since_the_backup_stays_forgotten(homes: Path) -> None:
     home, backup = homes / "home", homes / "b"
     landed(home, 7, 70, 8)
