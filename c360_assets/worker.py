@@ -182,8 +182,8 @@ class Worker:
             self._to_serve = _pieces(served.union(*self._to_serve))
             for name in feeds:
                 del self._behind[name]
-            for name in again:
-                self._behind.setdefault(name, time.monotonic())
+        for name in again:
+            self._behind.setdefault(name, time.monotonic())
         return worked
 
     def _squeeze(self) -> None:

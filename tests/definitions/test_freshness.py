@@ -14,7 +14,6 @@ from c360_assets.freshness import freshness_checks, newest_events
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.warehouse import TEXT, TIMESTAMP, Warehouse, open_warehouse
 
-NOW = datetime.now(UTC).replace(tzinfo=None)
 TABLES = {
     "clean.customer_rows": ("event_time", ("customers", "customers_dms")),
     "clean.pos_line_rows": ("sold_at", ("pos",)),
@@ -23,25 +22,30 @@ TABLES = {
 
 
 @pytest.fixture
-def warehouse(settings: Settings) -> Warehouse:
+def now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+@pytest.fixture
+def warehouse(settings: Settings, now: datetime) -> Warehouse:
     made = open_warehouse(settings)
     with made.writing("test") as session:
         for table, (column, feeds) in TABLES.items():
             session.ensure(table, {"_feed": TEXT, column: TIMESTAMP, "reasons": TEXT})
             for feed in feeds:
-                session.execute(f"insert into {table} values (?, ?, '[]')", [feed, NOW - timedelta(hours=3)])
+                session.execute(f"insert into {table} values (?, ?, '[]')", [feed, now - timedelta(hours=3)])
     return made
 
 
-def test_each_kind_of_feed_has_its_newest_event(warehouse: Warehouse) -> None:
+def test_each_kind_of_feed_has_its_newest_event(warehouse: Warehouse, now: datetime) -> None:
     feeds = load_feeds([PROJECT / "dbt" / "models" / "staging"])
     with warehouse.writing("test") as session:
-        session.execute("insert into clean.customer_rows values ('customers_dms', ?, '[\"bad_date\"]')", [NOW])
-        session.execute("insert into clean.customer_rows values ('customers', ?, '[]')", [NOW - timedelta(hours=1)])
-        found = newest_events(session, feeds.values(), NOW)
+        session.execute("insert into clean.customer_rows values ('customers_dms', ?, '[\"bad_date\"]')", [now])
+        session.execute("insert into clean.customer_rows values ('customers', ?, '[]')", [now - timedelta(hours=1)])
+        found = newest_events(session, feeds.values(), now)
     assert found == {
-        "customers": NOW - timedelta(hours=1),
-        **dict.fromkeys(("customers_dms", "pos", "clickstream"), NOW - timedelta(hours=3)),
+        "customers": now - timedelta(hours=1),
+        **dict.fromkeys(("customers_dms", "pos", "clickstream"), now - timedelta(hours=3)),
     }
 
 

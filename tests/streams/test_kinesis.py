@@ -101,18 +101,21 @@ def test_two_consumers_of_one_stream_land_each_record_once(
         """Puts its first stretch when the other has one of the same shard in its hands too."""
 
         def put(self, stretch: Stretch) -> bool:
-            if stretch.part.endswith("0") and not hasattr(threading.current_thread(), "begun"):
-                threading.current_thread().begun = True  # type: ignore[attr-defined]
+            if stretch.part.endswith("0") and "has_begun" not in self.__dict__:
+                self.has_begun = True
                 begun.wait(20)
             return super().put(stretch)
 
-    late = Late.__new__(Late)
-    late.__dict__.update(shelf.__dict__)
+    def late() -> Late:
+        made = Late.__new__(Late)
+        made.__dict__.update(shelf.__dict__)
+        return made
+
     sent = send(client, stream, events(300))
     done: list[Progress] = []
     limits = (Limits(seconds=60, events=40), Limits(seconds=60, events=70))
     readers = [
-        threading.Thread(target=lambda each=each: done.append(land(2, shelf=late, limits=each)))  # type: ignore[misc]
+        threading.Thread(target=lambda each=each: done.append(land(2, shelf=late(), limits=each)))  # type: ignore[misc]
         for each in limits
     ]
     for reader in readers:
