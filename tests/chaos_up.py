@@ -91,8 +91,11 @@ class Up:
 
     def sent(self) -> tuple[int, int, str]:
         """Ends the generator of clicks and takes its word."""
-        generators = [c for c in psutil.Process(self.process.pid).children(recursive=True)
-                      if "clickstream_live" in " ".join(c.cmdline())]  # fmt: skip
+        generators = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # one that was killed may not be waited for yet
+                if "clickstream_live" in child.cmdline():
+                    generators.append(child)
         for each in generators:
             each.send_signal(signal.SIGTERM)
         psutil.wait_procs(generators, 320)
