@@ -234,11 +234,14 @@ def transform_assets(
         built = warm.build(names, FAILING_ROWS)
         checks = {key.name: key for key in context.selected_asset_check_keys}
         failed = [each for each in built if each.status in ("error", "fail", "runtime error")]
-        with warehouse.writing("noting what is built") as session:
-            for each in built:
+        for each in built:
+            # A session for each: what is done in between may have closed the connection.
+            with warehouse.writing("telling what is built") as session:
                 event = _event(each, session, read["nodes"][each.unique_id], checks, hidden)
-                if event is not None:
-                    yield event
+            if event is not None:
+                yield event
+            warm.between()
+        with warehouse.writing("noting what is built") as session:
             if failed:
                 pending.forget_built(session, lineage.feeds_behind(selected))
                 raise dg.Failure(

@@ -23,6 +23,8 @@ from c360_assets.warehouse import Warehouse, WarehouseBusy
 LIST_ALONE, LIST_BESIDE, LIST_REST = 1.0, 60.0, 20.0
 # Seconds to the next attempt, at most: 2, 4, 8, ... Another run may be between its load and its build, and soon over.
 LONGEST = 60.0
+# Objects that count where it is asked whose turn it is: a feed with very many does not hold up all others.
+COUNTED = 10
 _NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 
 
@@ -64,10 +66,15 @@ class Waiting:
         return [name for name, box in self._boxes.items() if box.objects and box.not_before <= now]
 
     def turn(self) -> str | None:
-        """Which feed's turn it is: short laps come before long ones, and who waits long comes before both."""
+        """Which feed's turn it is: many objects come before few, short laps before long ones, and who waits long comes
+        before both."""
         now = time.monotonic()
-        ratio = {name: 1 + (now - self._boxes[name].since) / self._boxes[name].lap_seconds for name in self.due()}
-        return max(ratio, key=lambda name: ratio[name], default=None)
+
+        def weight(name: str) -> float:
+            box = self._boxes[name]
+            return min(len(box.objects), COUNTED) * (1 + (now - box.since) / box.lap_seconds) / box.lap_seconds
+
+        return max(self.due(), key=weight, default=None)
 
     def batch(self, name: str) -> tuple[list[Listed], datetime]:
         """The next batch of a feed of which something waits, and when the first of it was seen."""

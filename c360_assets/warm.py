@@ -67,7 +67,7 @@ class WarmDbt:
         self._tests: dict[str, Any] = {}
         self._ranks = _ranks(self._manifest.nodes)
         self.at: dict[str, datetime] = {}
-        # Called between two nodes when nothing of these schemas is left to be built.
+        # Called between two nodes when nothing of these schemas is left to be built, and while they are told.
         self.between: Callable[[], None] = lambda: None
         self.between_after: Collection[str] = ()
 

@@ -9,7 +9,8 @@ the run comes at once, and meets it too. Where the worker is gone the sensors ta
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,8 +49,9 @@ from c360_assets.warm import WarmDbt
 WHOLE = 60.0
 # Seconds of listening in vain, one thing and another done in between, before a whole build is made sooner.
 QUIET = 3.0
-# Seconds until a run tells of a lap; rows of a failing test that it shows.
-TELL, SHOWN = 60.0, 20
+# Seconds until a run tells of a lap, where nothing else is to be done, and where something always is; rows of a failing
+# test that it shows.
+TELL, TELL_ANYWAY, SHOWN = 60.0, 90.0, 20
 # Seconds between two looks for runs that are too old.
 PRUNE = 300.0
 # Seconds between two looks for what is due, during a whole build.
@@ -111,7 +113,7 @@ class Worker:
         # What readers see, piece by piece, of what was built; all of it at first, for who died before may have left it.
         every = self._graph.materializable_asset_keys
         self._to_serve = _pieces({key for key in every if key.path[0] == serve.SERVING})
-        # While a whole build is made of some feeds: those of which a lap brought more in between.
+        # While a run lets laps in: the feeds of which they brought more.
         self._squeezed: set[str] | None = None
         self._dbt.between, self._dbt.between_after = self._squeeze, laps.LAYERS
 
@@ -134,9 +136,9 @@ class Worker:
             turn = self._waiting.turn()
             self._quiet = self._quiet + time.monotonic() - began if turn is None else 0.0
             if turn is not None and self._lap(turn):
-                self._behind.setdefault(turn, time.monotonic())
-            # One thing at a time: a lap may be due again.
-            if not self._tell(TELL):
+                self._left_behind([turn])
+            # One thing at a time: a lap may be due again, and comes first.
+            if not self._tell(TELL_ANYWAY if self._waiting.due() else TELL):
                 self._catch_up()
         while self._tell(0.0):
             lease.beat(self._settings.home)
@@ -147,7 +149,9 @@ class Worker:
         if name is None or time.monotonic() - self._untold[name] < after:
             return False
         del self._untold[name]
-        self._run(name, ())
+        with self._letting_laps_in() as brought:
+            self._run(name, ())
+        self._left_behind(brought)
         return True
 
     def _catch_up(self) -> None:
@@ -155,7 +159,7 @@ class Worker:
         see of it follows in runs of its own, so that laps come between."""
         now = time.monotonic()
         is_quiet = self._quiet >= QUIET
-        if now < self._retry_at:
+        if now < self._retry_at or (self._waiting.due() and now < self._whole_at + WHOLE):
             return
         if self._to_serve:
             worked = self._sync_run(self._to_serve[0], "serving")
@@ -175,19 +179,31 @@ class Worker:
         """Everything that is made of these feeds, but for what readers see."""
         made = automation.made_of(feeds, self._lineage.not_made_of(feeds)).resolve(self._graph)
         served = {key for key in made if key.path[0] == serve.SERVING}
-        self._squeezed = set()
-        worked = self._sync_run(made - served, "whole")
-        again, self._squeezed = self._squeezed, None
+        with self._letting_laps_in() as brought:
+            worked = self._sync_run(made - served, "whole")
         if worked:
             self._to_serve = _pieces(served.union(*self._to_serve))
             for name in feeds:
                 del self._behind[name]
-        for name in again:
-            self._behind.setdefault(name, time.monotonic())
+        self._left_behind(brought)
         return worked
 
+    @contextmanager
+    def _letting_laps_in(self) -> Iterator[set[str]]:
+        """Laps come between the models of a run and between what it tells; yields the feeds of which they brought more."""
+        brought: set[str] = set()
+        self._squeezed = brought
+        try:
+            yield brought
+        finally:
+            self._squeezed = None
+
+    def _left_behind(self, feeds: Collection[str]) -> None:
+        for name in feeds:
+            self._behind.setdefault(name, time.monotonic())
+
     def _squeeze(self) -> None:
-        """A lap between two models of a whole build, where one is due; none within a lap, and none that needs a run."""
+        """A lap in the middle of a run, where one is due; none within a lap, and none that needs a run."""
         now = time.monotonic()
         if self._squeezed is None or now - self._squeezed_at < SQUEEZE:
             return
