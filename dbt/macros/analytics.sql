@@ -1,10 +1,11 @@
 {#-
   What customers and baskets tell, as of a day: nothing after it is looked at, so that the table of yesterday can be made
-  again today. What was corrected since counts as corrected. `day` is an expression, of which the end counts.
+  again today. `day` is an expression, of which the end counts. What was corrected since counts as corrected, unless `known_at`
+  is given: then all is as it was known at that instant.
 -#}
 
 {#- What customers bought and gave back, in the shop and at the tills: one row per order and line; `purchase` names what counts as one. -#}
-{% macro purchases() %}
+{% macro purchases(known_at=none) %}
   select
     customer_id,
     currency,
@@ -12,7 +13,7 @@
     source || ':' || order_id as purchase,
     amount as revenue,
     0 as refunds
-  from {{ ref('fct_orders') }}
+  from {{ facts_of_orders(known_at) }} as orders
   where
     is_sale
     and customer_id is not null
@@ -26,7 +27,7 @@
     case when kind = 'sale' then 'pos:' || store_id || '/' || transaction_id end as purchase,
     case when kind = 'sale' then amount else 0 end as revenue,
     case when kind = 'refund' then amount else 0 end as refunds
-  from {{ ref('fct_pos_lines') }}
+  from {{ facts_of_lines(known_at) }} as lines
   where customer_id is not null
 {% endmacro %}
 
@@ -39,11 +40,11 @@
   Customers by how lately, how often and for how much they bought in the year up to `day`, per currency. Scores are fifths,
   1 to 5, of those who bought at all; equal customers have equal scores.
 -#}
-{% macro customer_segments(day) %}
+{% macro customer_segments(day, known_at=none) %}
   with
 
   purchases as (
-    {{ purchases() }}
+    {{ purchases(known_at) }}
   ),
 
   asked as (
@@ -96,17 +97,43 @@
   from scored
 {% endmacro %}
 
+{#- Who is in another segment than `vars: segment_move_days` days before `day`. -#}
+{% macro segment_moves(day, known_at=none) %}
+  with
+
+  now_in as (
+    {{ customer_segments(day, known_at) }}
+  ),
+
+  before_in as (
+    {{ customer_segments('(' ~ day ~ ' - ' ~ var('segment_move_days') ~ ')', known_at) }}
+  )
+
+  select
+    coalesce(now_in.customer_id, before_in.customer_id) as customer_id,
+    coalesce(now_in.currency, before_in.currency) as currency,
+    before_in.as_of_day as before_day,
+    before_in.segment as segment_before,
+    now_in.as_of_day,
+    now_in.segment
+  from now_in
+  full outer join before_in
+    on now_in.customer_id = before_in.customer_id
+    and now_in.currency = before_in.currency
+  where now_in.segment is distinct from before_in.segment
+{% endmacro %}
+
 {#- The fifth of its currency that a value falls into, 5 the highest. -#}
 {% macro fifth(value) -%}
   cast(1 + least(4, floor(5 * percent_rank() over (partition by currency order by {{ value }}))) as integer)
 {%- endmacro %}
 
 {#- Customers by the month of their first purchase, and how many of them bought in each month after it, up to `day`. -#}
-{% macro cohorts(day) %}
+{% macro cohorts(day, known_at=none) %}
   with
 
   purchases as (
-    {{ purchases() }}
+    {{ purchases(known_at) }}
   ),
 
   asked as (
@@ -173,7 +200,7 @@
   Pairs of products that were bought together up to `day`: of orders and receipts with at most
   `vars: affinity_basket_products` products, how many have both, and how much more often than by chance.
 -#}
-{% macro affinity(day) %}
+{% macro affinity(day, known_at=none) %}
   with
 
   asked as (
@@ -184,7 +211,7 @@
     select distinct
       source || ':' || order_id as basket,
       product_id
-    from {{ ref('fct_order_items') }}
+    from {{ facts_of_order_items(known_at) }} as items
     cross join asked
     where
       is_sale
@@ -196,7 +223,7 @@
     select distinct
       'pos:' || store_id || '/' || transaction_id as basket,
       product_id
-    from {{ ref('fct_pos_lines') }}
+    from {{ facts_of_lines(known_at) }} as lines
     cross join asked
     where
       kind = 'sale'
@@ -277,12 +304,12 @@
 {% endmacro %}
 
 {#- The customers who brought most up to `day`, as their version at its end describes them; or of all there is, as they are now. -#}
-{% macro top_customers(day=none) %}
+{% macro top_customers(day=none, known_at=none) %}
   with
 
   {% if day is not none -%}
   purchases as (
-    {{ purchases() }}
+    {{ purchases(known_at) }}
   ),
 
   bought as (
@@ -306,7 +333,7 @@
     {% if day is none -%}
     select * from {{ ref('customer') }}
     {%- else -%}
-    select * from {{ ref('customer_history') }}
+    select * from {{ versions_of('customer', known_at) }} as versions
     where
       valid_from < {{ day }} + 1
       and (valid_to is null or valid_to >= {{ day }} + 1)
@@ -333,11 +360,16 @@
   where ranked.revenue_rank <= {{ var('count_top_customers') }}
 {% endmacro %}
 
-{#- Post-hook: the table function `<model>_as_of(day)`, which gives what the model was at the end of another day. -#}
+{#-
+  Post-hook: the table functions `<model>_as_of(day)`, which gives what the model is at the end of another day, and
+  `<model>_as_of(day, known_at)`, as it was known at an instant.
+-#}
 {% macro day_function(rows_as_of, columns) %}
   {%- if execute -%}
-    {%- set asked = 'cast(' ~ argument('day') ~ ' as date)' -%}
-    {%- do table_function(this.database ~ '.' ~ this.schema ~ '.' ~ this.identifier ~ '_as_of', ['day'], columns, rows_as_of(asked)) -%}
+    {%- set day = 'cast(' ~ argument('day') ~ ' as date)' -%}
+    {%- do table_function(as_of_name(this), columns, [
+      (['day'], rows_as_of(day)), (['day', 'known_at'], rows_as_of(day, argument('known_at'))),
+    ]) -%}
   {%- endif -%}
 {% endmacro %}
 

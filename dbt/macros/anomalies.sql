@@ -3,7 +3,7 @@
   by their median, and by how far they lie from it in the middle. So one odd day before moves neither much, and the day
   itself and what comes after it have no say. Up to `day`, or all there are.
 -#}
-{% macro anomalies(day=none) %}
+{% macro anomalies(day=none, known_at=none) %}
 {%- set weeks, least_weeks = 8, 4 %}
   with
 
@@ -13,7 +13,7 @@
       currency,
       sales_date,
       net_revenue
-    from {{ ref('daily_sales_summary') }}
+    from {{ sales_of_days(known_at) }} as sales_of_days
     {%- if day is not none %}
     where sales_date <= {{ day }}
     {%- endif %}

@@ -470,17 +470,26 @@
 {% macro duckdb__argument(name) %}cast(at_{{ name }} as timestamp){% endmacro %}
 {% macro snowflake__argument(name) %}at_{{ name }}{% endmacro %}
 
-{#- Makes a table function of timestamps; `columns` are those that it gives, each with its type. -#}
-{% macro table_function(name, arguments, columns, sql) %}
-  {{- return(adapter.dispatch('table_function', 'c360')(name, arguments, columns, sql)) -}}
+{#-
+  Makes a table function of timestamps; `columns` are those that it gives, each with its type, `variants` pairs of its
+  arguments and what it is with these.
+-#}
+{% macro table_function(name, columns, variants) %}
+  {{- return(adapter.dispatch('table_function', 'c360')(name, columns, variants)) -}}
 {% endmacro %}
-{% macro duckdb__table_function(name, arguments, columns, sql) %}
-  {%- do run_query('create or replace macro ' ~ name ~ '(at_' ~ (arguments | join(', at_')) ~ ') as table ' ~ sql) -%}
+{% macro duckdb__table_function(name, columns, variants) %}
+  {%- set written = [] -%}
+  {%- for arguments, sql in variants -%}
+    {%- do written.append('(at_' ~ (arguments | join(', at_')) ~ ') as table (' ~ sql ~ ')') -%}
+  {%- endfor -%}
+  {%- do run_query('create or replace macro ' ~ name ~ (written | join(', '))) -%}
 {% endmacro %}
-{% macro snowflake__table_function(name, arguments, columns, sql) %}
+{% macro snowflake__table_function(name, columns, variants) %}
   {#- Nor has an emulator table functions in SQL. -#}
   {%- if target.get('protocol', 'https') == 'https' -%}
-    {%- do run_query(snowflake_table_function(name, arguments, columns, sql)) -%}
+    {%- for arguments, sql in variants -%}
+      {%- do run_query(snowflake_table_function(name, arguments, columns, sql)) -%}
+    {%- endfor -%}
   {%- endif -%}
 {% endmacro %}
 {% macro snowflake_table_function(name, arguments, columns, sql) %}
@@ -488,3 +497,8 @@
   returns table ({{ columns | join(', ') }})
   as $${{ sql }}$$
 {% endmacro %}
+
+{#- The rows of a table function. -#}
+{% macro rows_of(name, arguments) %}{{ return(adapter.dispatch('rows_of', 'c360')(name, arguments)) }}{% endmacro %}
+{% macro duckdb__rows_of(name, arguments) %}{{ name }}({{ arguments | join(', ') }}){% endmacro %}
+{% macro snowflake__rows_of(name, arguments) %}table({{ name }}({{ arguments | join(', ') }})){% endmacro %}

@@ -127,12 +127,15 @@
   ]) -%}
 {% endmacro %}
 
-{#- The copies that stand, the one that counts first: rank 1 of its key. Most keys have one copy, and need no sorting. -#}
-{% macro latest_ranked(entity, stream) -%}
+{#-
+  The copies that stand, the one that counts first: rank 1 of its key. Most keys have one copy, and need no sorting.
+  `is_standing`: which copies stand.
+-#}
+{% macro latest_ranked(entity, stream, is_standing='_retracted_by is null') -%}
   {%- set key = entity.key | join(', ') %}
   with standing as (
     select * from {{ stream }} as stream
-    where _retracted_by is null
+    where {{ is_standing }}
   ),
 
   contested as (
@@ -187,4 +190,24 @@ ranked as (
 )
 
 {{ latest_losers(entity, 'ranked') }}
+{%- endmacro %}
+
+{#- Post-hook of the records: the table function `<model>_as_of(known_at)`, which gives those that counted by what had come by then. -#}
+{% macro latest_function(entity_name, stream) -%}
+  {%- if execute -%}
+    {%- set entity = c360.entity(entity_name) -%}
+    {%- set known_at = argument('known_at') -%}
+    {%- set is_standing -%}
+      known_at <= {{ known_at }}
+      and coalesce(_retracted_by not in (select batch from ({{ batches_came() }}) as came where came_at <= {{ known_at }}), true)
+    {%- endset -%}
+    {%- set columns = [] -%}
+    {%- for column in entity.key + entity.attributes %}{% do columns.append(column ~ ' ' ~ entity.types[column]) %}{% endfor -%}
+    {%- set rows -%}
+      select {{ (entity.key + entity.attributes) | join(', ') }}
+      from ({{ latest_ranked(entity, stream, is_standing) }}) as ranked
+      where rank_in_key = 1
+    {%- endset -%}
+    {%- do table_function(as_of_name(this), columns, [(['known_at'], rows)]) -%}
+  {%- endif -%}
 {%- endmacro %}

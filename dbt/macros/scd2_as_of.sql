@@ -23,7 +23,15 @@
     cast(null as {{ timestamp_type() }}) as stored_version_from,
     cast(null as varchar) as stored_change_type
   from {{ events }} as events
-  left join (
+  left join ({{ batches_came() }}) as taken_back
+    on events._retracted_by = taken_back.batch
+  where events.known_at <= {{ known_at }}
+    and (events._retracted_by is null or taken_back.came_at > {{ known_at }})
+  group by {{ identity }}
+{% endmacro %}
+
+{#- When each batch came: loaded, or replayed. -#}
+{% macro batches_came() %}
     select batch, min(came_at) as came_at
     from (
       select batch, loaded_at as came_at from {{ staged('object_ledger') }}
@@ -31,11 +39,6 @@
       select batch, decided_at as came_at from {{ staged('quarantine_decisions') }}
     ) as arrivals
     group by batch
-  ) as taken_back
-    on events._retracted_by = taken_back.batch
-  where events.known_at <= {{ known_at }}
-    and (events._retracted_by is null or taken_back.came_at > {{ known_at }})
-  group by {{ identity }}
 {% endmacro %}
 
 {#- {column: its aggregate}, where all rows of a group agree. -#}
@@ -50,6 +53,11 @@
   {%- set known = '(' ~ scd2_known(entity, events, known_at) ~ ') as known' -%}
   {{ scd2_versions(entity, '(' ~ scd2_folded(entity, known, entity.attributes) ~ ') as folded') }}
 {%- endmacro %}
+
+{#- The name of the table function that gives a relation as of an instant. -#}
+{% macro as_of_name(relation) %}
+  {%- do return(relation.database ~ '.' ~ relation.schema ~ '.' ~ relation.identifier ~ '_as_of') -%}
+{% endmacro %}
 
 {#-
   Post-hook of the history: the table functions `<entity>_history_as_of(known_at)` and `<entity>_as_of(valid_at, known_at)`.
@@ -66,13 +74,13 @@
     {%- do columns.extend([
       'valid_from ' ~ timestamp_type(), 'valid_to ' ~ timestamp_type(), 'is_current boolean', 'change_type varchar', 'ended_by varchar',
     ]) -%}
-    {%- do table_function(schema ~ '.' ~ entity.name ~ '_history_as_of', ['known_at'], columns,
-      scd2_history_as_of(entity, events, argument('known_at'))) -%}
+    {%- do table_function(schema ~ '.' ~ entity.name ~ '_history_as_of', columns,
+      [(['known_at'], scd2_history_as_of(entity, events, argument('known_at')))]) -%}
     {%- set valid -%}
       select {{ (entity.key + entity.attributes + ['valid_from', 'valid_to', 'is_current', 'change_type', 'ended_by']) | join(', ') }}
       from ({{ scd2_history_as_of(entity, events, argument('known_at')) }}) as history
       where valid_from <= {{ argument('valid_at') }} and (valid_to is null or valid_to > {{ argument('valid_at') }})
     {%- endset -%}
-    {%- do table_function(schema ~ '.' ~ entity.name ~ '_as_of', ['valid_at', 'known_at'], columns, valid) -%}
+    {%- do table_function(schema ~ '.' ~ entity.name ~ '_as_of', columns, [(['valid_at', 'known_at'], valid)]) -%}
   {%- endif -%}
 {% endmacro %}

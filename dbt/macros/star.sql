@@ -36,8 +36,9 @@
   case when {{ key }} is null then 'none' when {{ versions }}.match is null then 'unknown' else {{ versions }}.match end
 {%- endmacro %}
 
-{#- Orders of both feeds, one row per source and order. What was cancelled or came back is no sale. -#}
-{% macro orders_placed() %}
+{#- Orders of both feeds, one row per source and order; as they were known, where `known_at` is given. What was cancelled or came
+    back is no sale. -#}
+{% macro orders_placed(known_at=none) %}
   {%- set no_sale = "('" ~ (var('statuses_without_sale') | join("', '")) ~ "')" %}
   select
     'orders' as source,
@@ -49,7 +50,7 @@
     coalesce(currency, '{{ var('shop_currency') }}') as currency,
     order_amount,
     lower(coalesce(order_status, '')) not in {{ no_sale }} as is_sale
-  from {{ ref('shop_order') }}
+  from {{ standing('shop_order', known_at) }} as orders
 
   union all
 
@@ -63,8 +64,40 @@
     coalesce(currency, '{{ var('shop_currency') }}') as currency,
     total_amount as order_amount,
     lower(coalesce(order_status, '')) not in {{ no_sale }} as is_sale
-  from {{ ref('shop_transaction') }}
+  from {{ standing('shop_transaction', known_at) }} as transactions
 {% endmacro %}
+
+{#- The items of those orders. -#}
+{% macro items_ordered(known_at=none) %}
+  select
+    'orders' as source,
+    order_item_id,
+    order_id,
+    product_id,
+    quantity,
+    price as unit_price
+  from {{ standing('order_item', known_at) }} as items
+
+  union all
+
+  select
+    'transactions' as source,
+    transaction_id as order_item_id,
+    transaction_id as order_id,
+    product_id,
+    quantity,
+    unit_price
+  from {{ standing('shop_transaction', known_at) }} as transactions
+{% endmacro %}
+
+{% macro amount_of_item() -%}
+  cast(quantity * unit_price as decimal(38, 4))
+{%- endmacro %}
+
+{#- What an order says of itself counts before the sum of its items. -#}
+{% macro total_of_order(orders, items) -%}
+  cast(coalesce({{ orders }}.order_amount, {{ items }}.items_amount) as decimal(38, 4))
+{%- endmacro %}
 
 {#- A member of a list in text, separated by ; or |, trimmed; null where there is none. -#}
 {% macro listed(text, place) -%}

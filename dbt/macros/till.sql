@@ -360,3 +360,19 @@ select * from final
     {{ reasons_that_hold(conditions) }} as reasons
   from {{ feed.name }}_typed
 {% endmacro %}
+
+{#- Lines of sales and refunds, by the day of a store and a currency. -#}
+{% macro sales_by_day(lines) %}
+  select
+    sales_date,
+    store_id,
+    currency,
+    count(distinct case when kind = 'sale' then transaction_id end) as count_transactions,
+    count(case when kind = 'sale' then 1 end) as count_lines,
+    cast(sum(case when kind = 'sale' then quantity else 0 end) as decimal(38, 4)) as units_sold,
+    cast(sum(case when kind = 'sale' then amount else 0 end) as decimal(38, 4)) as gross_revenue,
+    cast(sum(case when kind = 'refund' then amount else 0 end) as decimal(38, 4)) as refunds,
+    cast(sum(case kind when 'sale' then amount else -amount end) as decimal(38, 4)) as net_revenue
+  from {{ lines }}
+  group by sales_date, store_id, currency
+{% endmacro %}

@@ -36,25 +36,41 @@ def page(data: Data) -> None:
             _attributes(data, customer, now, at)
         with line:
             _line(versions, moments, at)
-    history, happened, stated = st.tabs(["History", "Orders, receipts, tickets", "What was stated"])
-    with history:
-        if versions.empty:
-            nothing("There is no version.", "")
-        else:
-            table(versions.iloc[::-1], "history", ("valid_from", "valid_to", *attributes_of(versions), "change_type"),
-                  time=("valid_from", "valid_to"))  # fmt: skip
-    with happened:
-        if moments.empty:
-            nothing("Nothing happened.", "No order, receipt or ticket names this customer.")
-        else:
-            table(moments.iloc[::-1], "moments", ("happened_at", "kind", "which", "state", "amount", "currency"),
-                  number=("amount",), time=("happened_at",))  # fmt: skip
-    with stated:
-        events = data.frame("customer_events", "customer_id = :id order by event_time, op, content", {"id": customer})
-        if events.empty:
-            nothing("Nothing that was stated of this customer stands.", "")
-        else:
-            table(events.iloc[::-1], "events", time=("event_time", "known_at"))
+    # Only what is looked at is asked for and drawn.
+    history, happened, stated = st.tabs(["History", "Orders, receipts, tickets", "What was stated"], on_change="rerun")
+    if history.open:
+        with history:
+            _history(versions)
+    if happened.open:
+        with happened:
+            _happened(moments)
+    if stated.open:
+        with stated:
+            _stated(data, customer)
+
+
+def _history(versions: pd.DataFrame) -> None:
+    if versions.empty:
+        nothing("There is no version.", "")
+    else:
+        table(versions.iloc[::-1], "history", ("valid_from", "valid_to", *attributes_of(versions), "change_type"),
+              time=("valid_from", "valid_to"))  # fmt: skip
+
+
+def _happened(moments: pd.DataFrame) -> None:
+    if moments.empty:
+        nothing("Nothing happened.", "No order, receipt or ticket names this customer.")
+    else:
+        table(moments.iloc[::-1], "moments", ("happened_at", "kind", "which", "state", "amount", "currency"),
+              number=("amount",), time=("happened_at",))  # fmt: skip
+
+
+def _stated(data: Data, customer: str) -> None:
+    events = data.frame("customer_events", "customer_id = :id order by event_time, op, content", {"id": customer})
+    if events.empty:
+        nothing("Nothing that was stated of this customer stands.", "")
+    else:
+        table(events.iloc[::-1], "events", time=("event_time", "known_at"))
 
 
 def _chosen(data: Data) -> str | None:

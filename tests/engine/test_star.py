@@ -6,6 +6,7 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -34,6 +35,16 @@ MODELS = (
     "+vault", "+vw_customer_360", "+vw_product_analytics", "+vw_order_analytics", "+vw_customer_moments", "+vw_stock",
     "+segment_counts", "+segment_move_counts", "+feed_days",
 )  # fmt: skip
+AS_OF = ("top_customers", "customer_segments", "segment_moves", "cohort_retention", "basket_affinity", "anomalies")
+
+
+@dataclass(frozen=True)
+class Believed:
+    """What the tables of analytics said at an instant, row by row."""
+
+    day: date
+    known_at: datetime
+    tables: dict[str, list[str]]
 
 
 def objects_of(seed: int) -> list[GeneratedObject]:
@@ -143,6 +154,27 @@ def assert_analytics(platform: Platform) -> None:
     }
 
 
+def analytics_now(platform: Platform) -> Believed:
+    """The tables as they stand, with the day they are of and when the newest of their objects came."""
+    ((known_at,),) = platform.rows("select max(loaded_at) from staging.object_ledger")
+    ((day,),) = platform.rows("select max(as_of_day) from gold.customer_segments")
+    return Believed(day, known_at, {name: _ordered(platform, f"gold.{name}") for name in AS_OF})
+
+
+def analytics_known(platform: Platform, then: Believed) -> Believed:
+    """The same tables made again, by what had come then. Two of them are of all days that there were."""
+    known = {}
+    for name in AS_OF:
+        day = "9999-12-30" if name in ("top_customers", "anomalies") else then.day
+        of = f"(timestamp '{day} 00:00:00', timestamp '{then.known_at}')"
+        known[name] = _ordered(platform, f"gold.{name}_as_of{of}")
+    return replace(then, tables=known)
+
+
+def _ordered(platform: Platform, table: str) -> list[str]:
+    return sorted(map(repr, platform.rows(f"select * from {table}")))
+
+
 def assert_top(platform: Platform, purchases: Sequence[Purchase], day: date, of: str) -> None:
     """The most revenue up to the day, beside the name that its end found; and no anomaly that a later day is in."""
     net: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
@@ -221,9 +253,13 @@ def test_any_order_gives_what_the_oracle_says_and_a_rebuild_gives(seed: int, tmp
     objects = objects_of(seed)
     waiting = chance.sample(objects, len(objects))
     step = len(objects) // 4 + 1
+    believed: list[Believed] = []
     for start in range(0, len(waiting), step):
         landed(platform, waiting[start : start + step])
         platform.build(*MODELS)
+        believed.append(analytics_now(platform))
+    assert len({repr(each) for each in believed}) == len(believed)
+    assert [analytics_known(platform, each) for each in believed] == believed
     assert_equals_truth(platform, objects)
     assert_analytics(platform)
     assert_issues(platform)

@@ -3,5 +3,5 @@
   'count_days_before bigint', 'score double', 'direction varchar',
 ]) }}") }}
 
--- depends_on: {{ ref('daily_sales_summary') }}, {{ ref('dim_date') }}
+-- depends_on: {{ ref('daily_sales_summary') }}, {{ ref('dim_date') }}, {{ ref('pos_line') }}
 {{ anomalies() }}

@@ -3,5 +3,5 @@
   'confidence double', 'confidence_of_other double', 'lift double',
 ]) }}") }}
 
--- depends_on: {{ ref('fct_order_items') }}, {{ ref('fct_pos_lines') }}, {{ ref('fct_orders') }}
+-- depends_on: {{ ref('fct_order_items') }}, {{ ref('fct_pos_lines') }}, {{ ref('fct_orders') }}, {{ known_sales() }}
 {{ affinity(last_day_of_purchases()) }}

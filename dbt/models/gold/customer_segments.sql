@@ -3,5 +3,5 @@
   'net_revenue decimal(38, 4)', 'recency_score integer', 'frequency_score integer', 'monetary_score integer', 'segment varchar',
 ]) }}") }}
 
--- depends_on: {{ ref('fct_orders') }}, {{ ref('fct_pos_lines') }}
+-- depends_on: {{ ref('fct_orders') }}, {{ ref('fct_pos_lines') }}, {{ known_sales() }}
 {{ customer_segments(last_day_of_purchases()) }}

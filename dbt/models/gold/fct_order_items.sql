@@ -14,25 +14,7 @@
 with
 
 items as (
-  select
-    'orders' as source,
-    order_item_id,
-    order_id,
-    product_id,
-    quantity,
-    price as unit_price
-  from {{ ref('order_item') }}
-
-  union all
-
-  select
-    'transactions' as source,
-    transaction_id as order_item_id,
-    transaction_id as order_id,
-    product_id,
-    quantity,
-    unit_price
-  from {{ ref('shop_transaction') }}
+  {{ items_ordered() }}
 ),
 
 touched as (
@@ -75,7 +57,7 @@ final as (
     placed.is_sale,
     placed.quantity,
     placed.unit_price,
-    cast(placed.quantity * placed.unit_price as decimal(38, 4)) as amount,
+    {{ amount_of_item() }} as amount,
     products.cost as unit_cost
   from placed
   left join ({{ version_at('product_history', 'product_id', 'placed', 'ordered_at') }}) as product_versions

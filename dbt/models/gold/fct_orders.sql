@@ -50,7 +50,7 @@ final as (
     touched.currency,
     touched.order_amount,
     cast(items.items_amount as decimal(38, 4)) as items_amount,
-    cast(coalesce(touched.order_amount, items.items_amount) as decimal(38, 4)) as amount,
+    {{ total_of_order('touched', 'items') }} as amount,
     coalesce(items.count_items, 0) as count_items,
     cast(coalesce(items.units, 0) as decimal(38, 4)) as units
   from touched

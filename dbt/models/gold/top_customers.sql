@@ -5,5 +5,5 @@
 ]) }}") }}
 
 -- depends_on: {{ ref('customer_sales') }}, {{ ref('customer') }}, {{ ref('customer_history') }}
--- depends_on: {{ ref('fct_orders') }}, {{ ref('fct_pos_lines') }}
+-- depends_on: {{ ref('fct_orders') }}, {{ ref('fct_pos_lines') }}, {{ known_sales() }}
 {{ top_customers() }}

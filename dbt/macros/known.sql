@@ -1,0 +1,86 @@
+{#-
+  Facts as they were known at an instant: what came later, whether late, corrected or cancelled, is not there yet, and what
+  was taken back since still is. Each macro gives the facts of gold where `known_at` is none, and else makes them anew from
+  what had come by then, with the columns that analytics read.
+-#}
+
+{#- The records of an entity that stand. -#}
+{% macro standing(entity_name, known_at=none) -%}
+  {%- if known_at is none -%}
+    {{ ref(entity_name) }}
+  {%- else -%}
+    (select * from {{ rows_of(as_of_name(ref(entity_name ~ '_history')), [known_at]) }} where is_current)
+  {%- endif -%}
+{%- endmacro %}
+
+{#- Every version of an entity. -#}
+{% macro versions_of(entity_name, known_at=none) -%}
+  {%- if known_at is none -%}
+    {{ ref(entity_name ~ '_history') }}
+  {%- else -%}
+    {{ rows_of(as_of_name(ref(entity_name ~ '_history')), [known_at]) }}
+  {%- endif -%}
+{%- endmacro %}
+
+{% macro facts_of_orders(known_at=none) -%}
+  {%- if known_at is none -%}
+    {{ ref('fct_orders') }}
+  {%- else -%}
+  (
+    select
+      placed.*,
+      {{ total_of_order('placed', 'items') }} as amount
+    from ({{ orders_placed(known_at) }}) as placed
+    left join (
+      select
+        source,
+        order_id,
+        sum({{ amount_of_item() }}) as items_amount
+      from ({{ items_ordered(known_at) }}) as ordered
+      group by source, order_id
+    ) as items
+      on placed.source = items.source
+      and placed.order_id = items.order_id
+  )
+  {%- endif -%}
+{%- endmacro %}
+
+{% macro facts_of_order_items(known_at=none) -%}
+  {%- if known_at is none -%}
+    {{ ref('fct_order_items') }}
+  {%- else -%}
+  (
+    select
+      items.source,
+      items.order_id,
+      items.product_id,
+      placed.is_sale,
+      cast(placed.ordered_at as date) as order_day
+    from ({{ items_ordered(known_at) }}) as items
+    left join ({{ orders_placed(known_at) }}) as placed
+      on items.source = placed.source
+      and items.order_id = placed.order_id
+  )
+  {%- endif -%}
+{%- endmacro %}
+
+{% macro facts_of_lines(known_at=none) -%}
+  {%- if known_at is none -%}
+    {{ ref('fct_pos_lines') }}
+  {%- else -%}
+    (select * from {{ rows_of(as_of_name(ref('pos_line')), [known_at]) }} where kind in ('sale', 'refund'))
+  {%- endif -%}
+{%- endmacro %}
+
+{% macro sales_of_days(known_at=none) -%}
+  {%- if known_at is none -%}
+    {{ ref('daily_sales_summary') }}
+  {%- else -%}
+    ({{ sales_by_day(facts_of_lines(known_at) ~ ' as lines') }})
+  {%- endif -%}
+{%- endmacro %}
+
+{#- What the functions of orders and lines read, for a comment `depends_on` of a model that makes one. -#}
+{% macro known_sales() -%}
+  {{ ref('shop_order_history') }}, {{ ref('order_item_history') }}, {{ ref('shop_transaction_history') }}, {{ ref('pos_line') }}
+{%- endmacro %}
