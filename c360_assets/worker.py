@@ -190,7 +190,7 @@ class Worker:
 
     @contextmanager
     def _letting_laps_in(self) -> Iterator[set[str]]:
-        """Laps come between the models of a run and between what it tells; yields the feeds of which they brought more."""
+        """Laps come between the models of a run and what it tells; yields the feeds of which they brought more."""
         brought: set[str] = set()
         self._squeezed = brought
         try:
