@@ -79,7 +79,7 @@ snowflake: install ## what compares DuckDB and fakesnow at length, and the platf
 snowflake-check: install ## on an account: what cannot be run without one, and what held (ROLE_ARN=... for stage and pipes)
 	$(BIN)/python -m tests.snowflake_check $(if $(ROLE_ARN),--role-arn $(ROLE_ARN))
 
-bench: install ## throughput, one late file, memory: ratios, plots in docs/bench (an hour; the API's wants wrk, the dashboards' Chromium)
+bench: install ## everything that is measured: ratios, plots in docs/bench (hours; the API's wants wrk, the dashboards' Chromium)
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-all.lock
 	$(BIN)/python -m bench.throughput
 	$(BIN)/python -m bench.late_file
@@ -89,6 +89,9 @@ bench: install ## throughput, one late file, memory: ratios, plots in docs/bench
 	$(BIN)/python -m bench.history --part all
 	$(BIN)/python -m bench.api
 	$(BIN)/python -m bench.dashboard
+	$(BIN)/python -m bench.kafka
+	$(BIN)/python -m bench.seconds
+	$(BIN)/python -m bench.waiting
 
 browser: install ## Chromium for the browser tests (Debian)
 	apt-get install -y --no-install-recommends chromium chromium-driver

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib import import_module
+from itertools import chain
 from typing import Any, Protocol
 
 from generator.clicks import Event, Visitors, line_of
@@ -15,6 +16,8 @@ from generator.objects import GeneratedObject
 from generator.sink import SinkError, open_sink
 
 _TICKS = 10  # a second
+# Seconds that a broker may take at the end to have everything.
+_CLOSING = 300.0
 # Records that Kinesis takes in one call, and how often in a row it may refuse some of them.
 _AT_ONCE, _REFUSALS = 500, 12
 
@@ -69,13 +72,17 @@ class _Kafka:
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         library: Any = import_module("confluent_kafka")
-        self._topic, self._failed = topic, 0
+        self._topic = topic
+        # What the broker refused, a broker that dies and comes back for one: sent again, the same bytes.
+        self._refused: list[tuple[bytes, bytes]] = []
+        self._reason = ""
         self._producer = library.Producer(
             {"bootstrap.servers": bootstrap, "linger.ms": 100, "message.timeout.ms": 300_000, "acks": "all"}
         )
 
     def put(self, lines: Sequence[bytes], keys: Sequence[bytes]) -> None:
-        for line, key in zip(lines, keys, strict=True):
+        again, self._refused = self._refused, []
+        for line, key in chain(again, zip(lines, keys, strict=True)):
             while True:
                 try:
                     self._producer.produce(self._topic, line, key, on_delivery=self._delivered)
@@ -85,12 +92,17 @@ class _Kafka:
         self._producer.poll(0)
 
     def close(self) -> None:
-        left = self._producer.flush(300)
-        if left or self._failed:
-            raise SinkError(f"{left + self._failed} events did not arrive at the broker")
+        until = time.monotonic() + _CLOSING
+        while left := self._producer.flush(max(1.0, until - time.monotonic())) + len(self._refused):
+            if time.monotonic() >= until:
+                raise SinkError(f"{left} events did not arrive at the broker: {self._reason or 'it does not answer'}")
+            time.sleep(0.5)
+            self.put((), ())
 
-    def _delivered(self, error: Any, _: Any) -> None:
-        self._failed += error is not None
+    def _delivered(self, error: Any, message: Any) -> None:
+        if error is not None:
+            self._reason = str(error)
+            self._refused.append((message.value(), message.key()))
 
 
 class _Kinesis:
