@@ -1,6 +1,9 @@
 """Seconds from the object to gold under load: everything that `c360 up` starts, clicks through the broker at a set rate.
 
-In the same run, after it: the same graph with Dagster's sensors alone. Every event is counted at the end.
+    python -m bench.seconds [--minutes 10] [--rate 1000] [--idle-minutes 2] [--sensor-minutes 4]
+
+In the same run, after it: an event a second, which is next to nothing, and the same graph with Dagster's sensors alone under the full
+rate. Every event is counted at the end.
 """
 
 from __future__ import annotations
@@ -27,8 +30,9 @@ from c360_assets.warehouse import open_warehouse
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--idle-minutes", type=float, default=2)
     parser.add_argument("--sensor-minutes", type=float, default=4)
     parser.add_argument("--rate", type=float, default=1000)
     options = parser.parse_args()
@@ -36,6 +40,7 @@ def main() -> None:
     try:
         found: dict[str, Any] = {"events a second": options.rate, "minutes": options.minutes}
         found["worker"], drawn = measured(folder / "worker", options.rate, options.minutes)
+        found["worker, an event a second"], _ = measured(folder / "idle", 1, options.idle_minutes)
         found["sensors"], _ = measured(folder / "sensors", options.rate, options.sensor_minutes, "--no-worker")
         for share in ("p50", "p95"):
             ratio = found["sensors"]["object to gold s"][share] / found["worker"]["object to gold s"][share]

@@ -2,7 +2,7 @@
 
     python -m bench.waiting [--objects 100000] [--events 10]
 
-A quarter of them first, for the growth. Beside each tick, in the same process, a bare listing of the same prefix: what S3
+A tenth of them first, for the growth. Beside each tick, in the same process, a bare listing of the same prefix: what S3
 takes by itself. Dagster ends a tick after 60 s. Every event is counted in gold at the end.
 """
 
@@ -50,7 +50,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="c360-waiting-"))
     results: dict[str, Any] = {"events in each object": options.events}
     try:
-        for objects in (options.objects // 4, options.objects):
+        for objects in (options.objects // 10, options.objects):
             results[f"{objects:,} objects"] = case(folder, objects, options.events)
             print(json.dumps(results), flush=True)
         report("waiting", results)

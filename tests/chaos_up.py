@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import psutil
@@ -29,6 +30,8 @@ from c360_assets.local import free_port
 from c360_assets.settings import Settings
 from c360_assets.warehouse import NoWarehouse, WarehouseBusy, open_warehouse
 
+# Events, purchases and revenue.
+Counts = tuple[int, int, Decimal]
 C360 = Path(sys.executable).with_name("c360")
 # How to know each by its command line.
 KINDS: dict[str, Callable[[list[str]], bool]] = {
@@ -77,7 +80,7 @@ class Up:
                     found.append(process)
         return found
 
-    def counts(self) -> tuple[int, int, str] | None:
+    def counts(self) -> Counts | None:
         """Events, purchases and revenue in gold; None where nothing is there yet."""
         try:
             with open_warehouse(self.settings).reading(120) as session:
@@ -87,9 +90,9 @@ class Up:
                 ((events, purchases, revenue),) = session.rows(sql)
         except (NoWarehouse, WarehouseBusy):
             return None
-        return None if events is None else (int(events), int(purchases), str(revenue))
+        return None if events is None else (int(events), int(purchases), Decimal(revenue))
 
-    def sent(self) -> tuple[int, int, str]:
+    def sent(self) -> Counts:
         """Ends the generator of clicks and takes its word."""
         generators = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
@@ -103,7 +106,7 @@ class Up:
         words = (
             [line for line in lines if line.startswith("sent ") and "purchases" in line][-1].replace(",", "").split()
         )
-        return int(words[1]), int(words[3]), words[6]
+        return int(words[1]), int(words[3]), Decimal(words[6])
 
     def twice(self) -> int:
         """Events that stand twice."""
@@ -182,7 +185,8 @@ def main(arguments: list[str] | None = None) -> int:
         agreed = found == sent and twice == 0
         print(f"killed: {', '.join(f'{kind} {count}' for kind, count in sorted(killed.items()))}")
         print(f"sent: {sent[0]} events, {sent[1]} purchases, revenue {sent[2]}")
-        print(f"in gold: {found}, {twice} events twice: {'agrees' if agreed else 'DIFFERS'}")
+        told = found and f"{found[0]} events, {found[1]} purchases, revenue {found[2]}"
+        print(f"in gold: {told}, {twice} events twice: {'agrees' if agreed else 'DIFFERS'}")
     finally:
         up.stop()
         if agreed or not options.keep:
