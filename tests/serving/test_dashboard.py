@@ -312,7 +312,6 @@ def test_clicked_through_sales(tab: Any, home: Path) -> None:
     )
     for _ in range(3):  # a run of the page in between may take the list of what can be chosen away
         tab.get_by_test_id("stMultiSelect").locator("input").fill("STORE_001")
-        tab.wait_for_timeout(500)
         tab.keyboard.press("Enter")
         if found := taken_when(tab, lambda rows: {row["store_id"] for row in rows} == {"STORE_001"}):
             break
