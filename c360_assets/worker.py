@@ -49,12 +49,13 @@ from c360_assets.warm import WarmDbt
 WHOLE = 60.0
 # Seconds of listening in vain, one thing and another done in between, before a whole build is made sooner.
 QUIET = 3.0
-# Seconds until a run tells of a lap, where nothing else is to be done, and where something always is; rows of a failing
-# test that it shows.
-TELL, TELL_ANYWAY, SHOWN = 60.0, 90.0, 20
+# Seconds until a run tells of a lap: where no lap is due, and in any case.
+TELL, TELL_ANYWAY = 60.0, 90.0
+# Rows of a failing test that are shown.
+SHOWN = 20
 # Seconds between two looks for runs that are too old.
 PRUNE = 300.0
-# Seconds between two looks for what is due, during a whole build.
+# Seconds between two looks for what is due, in the middle of a run.
 SQUEEZE = 0.3
 # After a whole build the next one rests so many times as long as it took, unless nothing else is to be done.
 REST = 15

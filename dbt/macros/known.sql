@@ -4,21 +4,21 @@
   what had come by then, with the columns that analytics read.
 -#}
 
-{#- The records of an entity that stand. -#}
-{% macro standing(entity_name, known_at=none) -%}
-  {%- if known_at is none -%}
-    {{ ref(entity_name) }}
-  {%- else -%}
-    (select * from {{ rows_of(as_of_name(ref(entity_name ~ '_history')), [known_at]) }} where is_current)
-  {%- endif -%}
-{%- endmacro %}
-
 {#- Every version of an entity. -#}
 {% macro versions_of(entity_name, known_at=none) -%}
   {%- if known_at is none -%}
     {{ ref(entity_name ~ '_history') }}
   {%- else -%}
     {{ rows_of(as_of_name(ref(entity_name ~ '_history')), [known_at]) }}
+  {%- endif -%}
+{%- endmacro %}
+
+{#- The records of an entity that stand. -#}
+{% macro standing(entity_name, known_at=none) -%}
+  {%- if known_at is none -%}
+    {{ ref(entity_name) }}
+  {%- else -%}
+    (select * from {{ versions_of(entity_name, known_at) }} as versions where is_current)
   {%- endif -%}
 {%- endmacro %}
 

@@ -235,6 +235,23 @@ def test_the_later_object_wins_line_by_line_and_the_loser_is_listed(platform: Pl
     assert platform.rows("select count(*) from core.pos_line_replaced") == [(0,)]
 
 
+def test_lines_as_they_were_known_at_any_instant(platform: Platform) -> None:
+    if platform.warehouse.engine != "duckdb":
+        pytest.skip("fakesnow has no table functions")
+    believed = {}
+    # A line that a later object replaces, and that stands again when this object is replaced in its turn.
+    for name, *items in (("a", item("p2", 1)), ("b", item("p2", 3)), ("b",)):
+        put(platform, name, receipt("t1", item(), *items))
+        platform.sync("pos")
+        ((known_at,),) = platform.rows("select max(loaded_at) from staging.object_ledger")
+        believed[known_at] = platform.rows("select line, product_id, amount from core.pos_line order by line")
+    assert [len(lines) for lines in believed.values()] == [2, 2, 2]
+    assert len({repr(lines) for lines in believed.values()}) == 2
+    for known_at, lines in believed.items():
+        known = f"core.pos_line_as_of(timestamp '{known_at}')"
+        assert platform.rows(f"select line, product_id, amount from {known} order by line") == lines
+
+
 def test_a_line_that_moves_to_another_day_leaves_the_old_one(platform: Platform) -> None:
     put(platform, "a", receipt("t1"))
     platform.sync("pos")
