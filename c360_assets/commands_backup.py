@@ -8,7 +8,6 @@ import shutil
 from c360_assets import backup as backups
 from c360_assets import local
 from c360_assets.cli import DONE, say
-from c360_assets.forgetting import Memory, forget_again
 from c360_assets.settings import Settings
 from c360_assets.warehouse import open_warehouse
 
@@ -26,6 +25,8 @@ def restore(options: argparse.Namespace, settings: Settings) -> int:
     """Who was forgotten since the backup was made stays forgotten."""
     source = options.source.absolute()
     backups.checked(source)
+    from c360_assets.forgetting import Memory, forget_again
+
     # Of the home that is put aside, which may know of persons that the backup does not know to be forgotten.
     memory = Memory.of(settings) if options.replace else None
     aside = backups.restore(settings, source, replaces=options.replace)

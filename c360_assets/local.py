@@ -28,7 +28,6 @@ from urllib.parse import urlsplit
 import boto3
 import dagster as dg
 import psutil
-from dagster_aws.s3 import S3Resource
 
 from c360_assets.landing import Bucket, LandingError
 from c360_assets.object_events import ObjectEvents
@@ -87,6 +86,9 @@ def landing_bucket(settings: Settings) -> Bucket:
 @cache
 def _client(endpoint: str, embedded: bool) -> Any:
     """One client for all feeds: making one reads megabytes of service descriptions."""
+    # Imported here: it takes most of a second, and what only asks the warehouse does without.
+    from dagster_aws.s3 import S3Resource
+
     # The embedded one checks no secret, but boto3 sends nothing without one.
     known: dict[str, Any] = {"region_name": "us-east-1", **EMBEDDED} if embedded else {}
     return S3Resource(endpoint_url=endpoint, max_attempts=5, **known).get_client()

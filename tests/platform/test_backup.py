@@ -112,6 +112,7 @@ def test_a_home_that_is_at_work_is_backed_up_and_goes_on_elsewhere(homes: Path) 
     assert chaos.left_behind(second) == []
 
 
+@minutes_long
 def test_a_backup_that_is_killed_leaves_none_and_the_next_is_whole(homes: Path) -> None:
     home = homes / "home"
     landed(home, *range(20_000))

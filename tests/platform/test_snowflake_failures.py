@@ -15,7 +15,7 @@ from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
 from c360_assets.snowflake.warehouse import SnowflakeWarehouse
 from c360_assets.warehouse import WarehouseRefused, may_pass
-from tests.parts import BuildFailed, Platform, on_duckdb
+from tests.parts import BuildFailed, Platform, on_both, on_duckdb
 from tests.proxy import LOGIN, QUERY, Between, Fault, between
 
 pytestmark = on_duckdb
@@ -165,6 +165,7 @@ def test_a_slow_network_only_takes_longer(impatient: Platform, network: Between)
     assert impatient.load().rows == 2
 
 
+@on_both
 def test_a_build_that_fails_within_a_transaction_leaves_nothing_of_it(
     through: Settings, settings: Settings, bucket: Bucket, network: Between
 ) -> None:

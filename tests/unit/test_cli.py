@@ -55,6 +55,23 @@ def run(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
+def test_who_only_asks_waits_for_no_library_of_the_graph() -> None:
+    """Seconds of imports, else, before the first row of an answer."""
+    script = "import sys, c360_assets.commands; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    slow = {
+        "dbt",
+        "dagster_aws",
+        "dagster_dbt",
+        "fastapi",
+        "snowflake.connector",
+        "streamlit",
+        "confluent_kafka",
+        "pandas",
+    }
+    assert slow & set(done.stdout.split()) == set()
+
+
 @pytest.fixture
 def warehouse(home: Path) -> Path:
     home.mkdir()
