@@ -2,12 +2,13 @@
   How many events each object version was the first to bring, counted from the rows alone, without a look at the log:
   so the log can be held against it. One row per batch and object version whose count grew.
 
-  `identity`: the columns that say which event a row tells, such as key, time, operation and content. Accepted is the
-  earliest copy, by arrival (batch, key, row), among the copies that stand. When that copy's object is superseded, the
+  `identity`: the columns that say which event a row tells, such as key, time, operation and content; `telling`: the one of
+  them that tells most apart. Accepted is the earliest copy, by arrival (batch, key, row), among the copies that stand. When that copy's object is superseded, the
   acceptance passes to the next copy that stands.
 -#}
-{% macro accepted_rows(identity, events) %}
+{% macro accepted_rows(identity, events, telling='content') %}
 {%- set identity = identity | join(', ') -%}
+{%- set copy = identity ~ ', _feed, _key, _etag, _row, _loaded_batch, _batch, _retracted_by' -%}
 with
 
 new_batches as (
@@ -16,20 +17,34 @@ new_batches as (
 
 -- Only events of which something comes or goes now.
 touched as (
-  select distinct {{ identity }}
+  {{ coming_or_going(identity, events, 'new_batches') }}
+),
+
+-- Most come for the first time: of what is there one column is read, and more only of those that come again.
+come_before as (
+  select distinct {{ telling }}
   from {{ events }} as events
-  where _batch in (select batch from new_batches) or _retracted_by in (select batch from new_batches)
+  inner join touched using ({{ telling }})
+  where _batch not in (select batch from new_batches)
+),
+
+again as (
+  select touched.*
+  from touched
+  inner join come_before using ({{ telling }})
 ),
 
 copies as (
-  select
-    {{ identity }}, _feed, _key, _etag, _row, _loaded_batch, _batch, _retracted_by,
-    brought.batch is not null as is_new,
-    taken_back.batch is not null as is_retracted_now
+  select {{ copy }}, true as is_new
   from {{ events }} as events
-  inner join touched using ({{ identity }})
-  left join new_batches as brought on events._batch = brought.batch
-  left join new_batches as taken_back on events._retracted_by = taken_back.batch
+  where _batch in (select batch from new_batches)
+
+  union all
+
+  select {{ copy }}, false as is_new
+  from {{ events }} as events
+  inner join again using ({{ identity }})
+  where _batch not in (select batch from new_batches)
 ),
 
 -- Most events have one copy, and need no sorting.
@@ -43,9 +58,11 @@ contested as (
 ranked as (
   select
     copies.*,
+    taken_back.batch is not null as is_retracted_now,
     row_number() over (partition by {{ identity }} order by _batch, _key, _row, _etag) as arrival
   from copies
   inner join contested using ({{ identity }})
+  left join new_batches as taken_back on copies._retracted_by = taken_back.batch
 ),
 
 firsts as (

@@ -67,21 +67,34 @@
   {% endcall -%}
 {% endmacro %}
 
-{#- Work tables: the copies of each key of which one comes or goes, those that count now, and what that changes. -#}
+{#-
+  Work tables: the keys of which a copy comes or goes, those of them that the log has, their copies, the one that counts first,
+  and what goes on to stand. Most keys come for the first time: of the others alone more is read than the key.
+-#}
 {% macro latest_settle(entity, log, stream, is_new) %}
   {%- set work = log.identifier -%}
   {%- set key = entity.key | join(', ') -%}
   {%- set record = entity.key + ['content'] + latest_lineage() -%}
 
-  {%- set touched = work_step(work ~ '__touched', "
-    select distinct " ~ key ~ " from (" ~ stream ~ ") as stream
-    where _batch in (select batch from " ~ work ~ "__batches) or _retracted_by in (select batch from " ~ work ~ "__batches)") -%}
+  {%- set batches = work ~ '__batches' -%}
 
+  {%- set touched = work_step(work ~ '__touched', coming_or_going(key, '(' ~ stream ~ ')', batches)) -%}
+
+  {%- set standing = work_step(work ~ '__standing', "
+    select distinct " ~ 'touched.' ~ (entity.key | join(', touched.')) ~ "
+    from " ~ log ~ " as log
+    inner join " ~ work ~ "__touched as touched on " ~ agree('log', 'touched', entity.key) ~ "
+    where log._ended_batch is null") -%}
+
+  {#- Of a key that does not stand all that came before was taken back before. -#}
   {%- set copies -%}
-    select stream.*
-    from ({{ stream }}) as stream
+    select stream.* from ({{ stream }}) as stream
     {%- if not is_new %}
-    inner join {{ work }}__touched as touched on {{ agree('stream', 'touched', entity.key) }}
+    where _batch in (select batch from {{ batches }})
+    union all
+    select stream.* from ({{ stream }}) as stream
+    inner join {{ work }}__standing as standing on {{ agree('stream', 'standing', entity.key) }}
+    where stream._batch not in (select batch from {{ batches }})
     {%- endif %}
   {%- endset -%}
   {%- set ranked = work_step(work ~ '__copies', latest_ranked(entity, '(' ~ copies ~ ')')) -%}
@@ -90,11 +103,12 @@
   {%- set kept = work_step(work ~ '__kept', "
     select log." ~ (record | join(', log.')) ~ "
     from " ~ log ~ " as log
+    inner join " ~ work ~ "__standing as standing on " ~ agree('log', 'standing', entity.key) ~ "
     inner join " ~ work ~ "__copies as winner
       on winner.rank_in_key = 1 and " ~ agree('log', 'winner', entity.key + ['content']) ~ "
     inner join " ~ work ~ "__copies as origin on " ~ agree('log', 'origin', record) ~ "
     where log._ended_batch is null") -%}
-  {%- do return([touched, ranked, kept]) -%}
+  {%- do return([touched, standing, ranked, kept]) -%}
 {% endmacro %}
 
 {#- The statements of the one transaction. -#}
@@ -106,8 +120,8 @@
   {%- set end -%}
     update {{ log }} set _ended_batch = {{ newest }}
     from (
-      select touched.* from {{ work }}__touched as touched
-      left join {{ work }}__kept as kept on {{ agree('touched', 'kept', entity.key) }}
+      select standing.* from {{ work }}__standing as standing
+      left join {{ work }}__kept as kept on {{ agree('standing', 'kept', entity.key) }}
       where kept.content is null
     ) as w
     where {{ log.identifier }}._ended_batch is null and {{ agree(log.identifier, 'w', entity.key) }}

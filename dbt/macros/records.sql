@@ -99,6 +99,18 @@
   from {{ feed.name }}_parsed
 {% endmacro %}
 
+{#-
+  These columns of the copies of which one comes or goes with the named batches. Two questions: with one, by `or`, an engine
+  looks at every copy there is.
+-#}
+{% macro coming_or_going(columns, copies, batches) -%}
+  select {{ columns }} from {{ copies }} as coming
+  where _batch in (select batch from {{ batches }})
+  union
+  select {{ columns }} from {{ copies }} as going
+  where _retracted_by in (select batch from {{ batches }})
+{%- endmacro %}
+
 {#- The rows that clean took, with the batch that replaced their object (`_retracted_by`), null where it stands. -#}
 {% macro copies_taken(rows, superseded) -%}
 with

@@ -1,3 +1,3 @@
 {{ config(materialized='by_batch', after='pos_receipts') }}
 
-{{ accepted_rows(['record'], ref('pos_receipt_copies')) }}
+{{ accepted_rows(['record'], ref('pos_receipt_copies'), telling='record') }}
