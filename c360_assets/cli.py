@@ -107,6 +107,7 @@ def _stream_arguments(stream: argparse.ArgumentParser) -> None:
     kafka.add_argument("--group", default="clickstream_consumer_group", help="of consumers that share it (%(default)s)")
     kafka.add_argument("--bootstrap", metavar="HOST:PORT", help="where the broker is (KAFKA_BOOTSTRAP)")
     kafka.add_argument("--skip-lost", action="store_true", help="go on where the broker has deleted unread events")
+    kafka.add_argument("--landed-as", metavar="NAME", help="where a topic of that name has landed before")
     kafka.add_argument("--events", choices=("json", "avro", "protobuf"), default="json", help="their format (json)")
     kafka.add_argument("--schema-registry", metavar="URL", help="of Confluent's kind, for avro and protobuf")
     kafka.add_argument("--descriptors", type=Path, metavar="FILE", help="for protobuf: of protoc --descriptor_set_out")

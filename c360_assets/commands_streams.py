@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,9 @@ from c360_assets.settings import Settings
 from c360_assets.streams.decoding import Decode, avro_object, json_object, protobuf_object
 from c360_assets.streams.holding import Limits, Progress
 from c360_assets.streams.shelf import DEAD_LETTERS, Shelf
+
+# Of topics, as Kafka has them; objects are named by it.
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 def stream(options: argparse.Namespace, settings: Settings) -> int:
@@ -49,11 +53,14 @@ def kinesis(options: argparse.Namespace, settings: Settings) -> int:
 
 def kafka(options: argparse.Namespace, settings: Settings) -> int:
     """Lands a topic until SIGTERM or Ctrl-C; what is held by then is landed and committed first."""
-    from c360_assets.streams.kafka import DIGITS, SOURCE, KafkaLanding, consumer_of, properties
+    from c360_assets.streams.kafka import DIGITS, SOURCE, KafkaLanding, consumer_of, properties, topic_id
 
     bootstrap = options.bootstrap or settings.kafka_bootstrap
     if not bootstrap:
         raise UsageError("--bootstrap HOST:PORT, or KAFKA_BOOTSTRAP, has to say where the broker is")
+    name = options.landed_as or options.topic
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"'{name}' is no name of a topic, which has letters, digits and ._- and at most 249 of them")
     more = properties(Path(settings.kafka_config)) if settings.kafka_config else {}
     decode = _decoder(options)
     feed, dead = _feeds(options, settings)
@@ -64,11 +71,13 @@ def kafka(options: argparse.Namespace, settings: Settings) -> int:
         landing = KafkaLanding(
             consumer_of(bootstrap, options.group, more),
             options.topic,
-            Shelf(bucket, feed, dead, SOURCE, options.topic, DIGITS),
+            Shelf(bucket, feed, dead, SOURCE, name, DIGITS, topic_id(bootstrap, options.topic, more, stop, say)),
             decode,
             _limits(options),
             say,
             skips_lost=options.skip_lost,
+            # What the group has committed is of the former topic, if it has.
+            trusts_commits=options.landed_as is None,
         )
         say(f"landing topic {options.topic} of {bootstrap} as feed {feed.name}; Ctrl-C stops it")
         return _told(landing.run(stop, options.idle))

@@ -7,9 +7,11 @@ newest ledger row of its key; nothing depends on the order of keys or times.
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +107,10 @@ def plan_batch(listed: Iterable[Listed], known: Mapping[str, str], objects: int,
     """
     batch: list[Listed] = []
     total = 0
-    for new in sorted(o for o in listed if known.get(o.key) != o.etag):
-        if batch and (len(batch) == objects or total + new.size > size):
+    # Very many may wait: not all of them are sorted for the few that come first.
+    new_ones = (o for o in listed if known.get(o.key) != o.etag)
+    for new in heapq.nsmallest(objects, new_ones, key=attrgetter("last_modified", "key", "etag", "size")):
+        if batch and total + new.size > size:
             break
         batch.append(new)
         total += new.size

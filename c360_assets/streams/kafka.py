@@ -8,11 +8,12 @@ bounded: while S3 takes an object, nothing further is read.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from c360_assets.streams import StreamError
 from c360_assets.streams.decoding import Decode
@@ -22,6 +23,7 @@ from c360_assets.streams.shelf import DeadLetter, Shelf, Stretch
 SOURCE, DIGITS = "kafka", 20
 _AT_ONCE = 5_000
 _TOLD_EVERY = 10.0
+_AWAY = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE)
 
 
 def consumer_of(bootstrap: str, group: str, more: dict[str, str]) -> Consumer:
@@ -39,6 +41,36 @@ def consumer_of(bootstrap: str, group: str, more: dict[str, str]) -> Consumer:
         "fetch.wait.max.ms": 250,
     }
     return Consumer(settings | more)
+
+
+def topic_id(
+    bootstrap: str,
+    topic: str,
+    more: Mapping[str, str],
+    stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda text: None,
+) -> str:
+    """What tells the topic from a former one of its name; empty where the broker has no such ids, or no such topic.
+
+    Waits for a broker that does not answer, as a consumer does.
+
+    Raises:
+        StreamError: if the broker refuses.
+    """
+    settings: dict[str, Any] = {"bootstrap.servers": bootstrap, **more}
+    admin = AdminClient(settings)
+    while not stop():
+        try:
+            asked = admin.describe_topics(TopicCollection([topic]), request_timeout=5)[topic]
+            return str(asked.result().topic_id or "")
+        except KafkaException as error:
+            code, text = error.args[0].code(), error.args[0].str()
+            if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNSUPPORTED_FEATURE):
+                return ""
+            if code not in (*_AWAY, KafkaError._TIMED_OUT):
+                raise StreamError(f"topic '{topic}': {text}") from error
+            say(f"{bootstrap} does not answer: {text}")
+    return ""
 
 
 def properties(path: Path) -> dict[str, str]:
@@ -71,9 +103,11 @@ class KafkaLanding:
         say: Callable[[str], None] = lambda text: None,
         *,
         skips_lost: bool = False,
+        trusts_commits: bool = True,
     ) -> None:
         self._consumer, self._topic, self._shelf = consumer, topic, shelf
         self._limits, self._say, self._skips_lost = limits, say, skips_lost
+        self._trusts_commits = trusts_commits
         self._holding = Holding(shelf, decode, limits, say)
         self._came = 0.0
 
@@ -123,7 +157,7 @@ class KafkaLanding:
                 f"topic '{self._topic}': the broker no longer has what was not read yet: {error.str()}. "
                 "Start again: it is then told which offsets are lost"
             )
-        if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE):
+        if error.code() in _AWAY:
             return  # librdkafka tries again for ever
         raise StreamError(f"topic '{self._topic}': {error.str()}")
 
@@ -175,7 +209,7 @@ class KafkaLanding:
         self._came = time.monotonic()
 
     def _start(self, consumer: Consumer, committed: TopicPartition) -> int:
-        known = committed.offset if committed.offset >= 0 else None
+        known = committed.offset if committed.offset >= 0 and self._trusts_commits else None
         landed = self._holding.landed(str(committed.partition), None if known is None else str(known))
         start = max(known or 0, int(landed) + 1 if landed is not None else 0)
         low, _ = consumer.get_watermark_offsets(committed, timeout=30)

@@ -23,7 +23,7 @@ from c360_assets.landing import Bucket
 from c360_assets.streams import StreamError
 
 DEAD_LETTERS = "dead_letters"
-_LAST, _COUNT = "c360-last", "c360-count"
+_LAST, _COUNT, _STREAM_ID = "c360-last", "c360-count", "c360-stream-id"
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
 
@@ -76,9 +76,14 @@ class Shelf:
     """Where the stretches of one stream lie: `<feed>/<source>/<stream>/<part>/<first position>.json`.
 
     Positions are numbers of at most `digits` digits; names are filled to that length, so that S3 lists them in order.
+    `stream_id`: what tells the stream from a former one of its name, if anything does.
     """
 
-    def __init__(self, bucket: Bucket, feed: Feed, dead: Feed, source: str, stream: str, digits: int) -> None:
+    def __init__(
+        self, bucket: Bucket, feed: Feed, dead: Feed, source: str, stream: str, digits: int, stream_id: str = ""
+    ) -> None:
+        self._stream_id = stream_id
+        self._whose = {_STREAM_ID: stream_id} if stream_id else {}
         self._bucket, self._source, self._stream, self._digits = bucket, source, stream, digits
         self._folder = f"{bucket.folder(feed)}{source}/{stream}/"
         self._dead_folder = f"{bucket.folder(dead)}{source}/{stream}/"
@@ -99,7 +104,7 @@ class Shelf:
                 Key=self._key(stretch.part, stretch.first),
                 Body=_lines(stretch.values),
                 IfNoneMatch="*",
-                Metadata={_LAST: stretch.last, _COUNT: str(len(stretch.values))},
+                Metadata={_LAST: stretch.last, _COUNT: str(len(stretch.values))} | self._whose,
             )
         except ClientError as error:
             if error.response["Error"]["Code"] not in _TAKEN:
@@ -108,7 +113,12 @@ class Shelf:
         return True
 
     def last(self, part: str, since: str | None = None) -> str | None:
-        """The last position that has landed of the part, if one has; looked for from the position `since` on."""
+        """The last position that has landed of the part, if one has; looked for from the position `since` on.
+
+        Raises:
+            StreamError: if it is one of another stream of this name, whose positions say nothing of this one's.
+        """
+        self._check(part)
         more: Any = {"StartAfter": f"{self._folder}{part}/{self._filled(since)[:-1]}"} if since is not None else {}
         pages = self._bucket.client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket.name, Prefix=f"{self._folder}{part}/", **more
@@ -119,6 +129,21 @@ class Shelf:
                 if self._name.fullmatch(found["Key"].rsplit("/", 1)[1]):
                     newest = found["Key"]
         return self._stated(newest)[0] if newest else None
+
+    def _check(self, part: str) -> None:
+        """Whose is what lies there? The first object is asked: all of a folder are of one stream."""
+        found = self._bucket.client.list_objects_v2(
+            Bucket=self._bucket.name, Prefix=f"{self._folder}{part}/", MaxKeys=1
+        )
+        for first in found.get("Contents", ()):
+            metadata = self._bucket.client.head_object(Bucket=self._bucket.name, Key=first["Key"])["Metadata"]
+            former = metadata.get(_STREAM_ID)
+            if former and self._stream_id and former != self._stream_id:
+                raise StreamError(
+                    f"s3://{self._bucket.name}/{first['Key']} is of another {self._source} {self._stream}, {former}, "
+                    f"which was deleted; the one of that name is {self._stream_id} now, and counts from its beginning. "
+                    "Say --landed-as NAME to land it beside the former, and not over it"
+                )
 
     def _stated(self, key: str) -> tuple[str, int]:
         metadata = self._bucket.client.head_object(Bucket=self._bucket.name, Key=key)["Metadata"]

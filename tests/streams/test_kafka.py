@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from c360_assets import local
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
-from c360_assets.streams import StreamError
+from c360_assets.streams import StreamError, broker
 from c360_assets.streams.decoding import avro_object, json_object, protobuf_object
-from c360_assets.streams.kafka import DIGITS, SOURCE, KafkaLanding, Limits, Progress, consumer_of
+from c360_assets.streams.kafka import DIGITS, SOURCE, KafkaLanding, Limits, Progress, consumer_of, topic_id
 from c360_assets.streams.shelf import Shelf, Stretch
 from tests.parts import Platform, settings_at
 from tests.streams.conftest import Produce
@@ -322,6 +323,31 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(
         assert last.returncode == 0, out
         assert landed(bucket) == Counter(sent)
         assert len(values_of(bucket)) > 10
+
+
+def test_a_topic_that_was_made_anew_is_told_and_lands_under_another_name(
+    kafka: str, land: Land, produce: Produce, bucket: Bucket, feeds: dict[str, Feed], topic: str
+) -> None:
+    def shelf_of(name: str) -> Shelf:
+        stream_id = topic_id(kafka, topic, {})
+        return Shelf(bucket, feeds["clickstream"], feeds["dead_letters"], SOURCE, name, DIGITS, stream_id)
+
+    produce(sent := events(90))
+    land("one", shelf=shelf_of(topic))
+    assert land("one", shelf=shelf_of(topic)).events == 0
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.delete_topics([topic])[topic].result(30)
+    broker.ensure_topic(kafka, topic, 3)
+    # More than has landed of the former: its end would tell nothing.
+    produce(anew := events(120, "f"))
+    for group in ("one", "another"):
+        with pytest.raises(StreamError, match=r"00\.json is of another kafka .*--landed-as"):
+            land(group, shelf=shelf_of(topic))
+    assert landed(bucket) == Counter(sent)
+    assert land("one", shelf=shelf_of("second"), trusts_commits=False).events == 120
+    assert landed(bucket) == Counter([*sent, *anew])
+    assert land("one", shelf=shelf_of("second"), trusts_commits=False).events == 0
+    assert topic_id(kafka, "there-is-none", {}) == ""
 
 
 def test_a_broker_that_refuses_is_an_error_that_names_the_topic(kafka: str, shelf: Shelf) -> None:
