@@ -187,12 +187,16 @@ def _recovered(session: Session, served: Collection[Source], store: Store) -> in
     rows = session.rows(f"select generation, batch from {GENERATION}")
     here, batch = (int(rows[0][0]), rows[0][1]) if rows else (0, "")
     held = store.served()
-    if held is None or held.layout != layout_of(served):
-        return 0
-    if held.generation == here + 1:
+    is_ours = held is not None and held.layout == layout_of(served)
+    if held is not None and is_ours and held.generation == here + 1:
         _take_place(session, served, held.generation, held.batch)
         return held.generation
-    return here if (held.generation, held.batch) == (here, batch) else 0
+    # Laid beside by a run that died before the store had it: whoever serves next must not take it for served.
+    left = session.tables()
+    for each in served:
+        if _next(each) in left:
+            session.execute(f"drop table {_next(each)}")
+    return here if held is not None and is_ours and (held.generation, held.batch) == (here, batch) else 0
 
 
 def layout_of(served: Collection[Source]) -> str:

@@ -88,6 +88,27 @@ def test_a_run_that_dies_after_the_store_has_it_is_finished_by_the_next(
     assert cities(gold) == {"C001": "Ulm"}
 
 
+def test_what_a_run_left_that_died_before_the_store_had_it_is_not_taken_for_served(
+    gold: Gold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by the next one of another table."""
+    gold.put("vw_customer_360", customer(1))
+    gold.serve()
+    gold.execute("update gold.vw_customer_360 set city = 'Rome'")
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            gold.serve()
+    gold.serve("daily_sales")
+    assert cities(gold) == {"C001": "Ulm"}
+    assert gold.serve()["customers"] == (1, 0)
+    assert cities(gold) == {"C001": "Rome"}
+
+
 def test_a_store_that_is_lost_or_another_is_filled_anew(gold: Gold) -> None:
     gold.put("vw_customer_360", customer(1), customer(2))
     gold.serve()
