@@ -1,4 +1,4 @@
-"""Very many objects waiting at once: the sensors' ticks, and how the worker and `c360 sync` take them in.
+"""Very many objects waiting at once: the sensors' ticks, and how `c360 sync` takes them in, with which a worker begins too.
 
     python -m bench.waiting [--objects 100000] [--events 10]
 
@@ -13,11 +13,9 @@ import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,11 +23,11 @@ from typing import Any
 
 import dagster as dg
 
-from bench.parts import C360, Clock, Peak, home, land, report, sync
+from bench.parts import Clock, home, land, report, sync
 from c360_assets import local
 from c360_assets.sensors import EVENTS_SENSOR
 from c360_assets.settings import Settings
-from c360_assets.warehouse import NoWarehouse, WarehouseBusy, open_warehouse
+from c360_assets.warehouse import open_warehouse
 from generator.clicks import Visitors, line_of
 
 LISTING_SENSOR = "clickstream_landing_sensor"
@@ -59,9 +57,9 @@ def main() -> None:
 
 
 def case(folder: Path, objects: int, events: int) -> dict[str, Any]:
-    """Lands them, asks both sensors, and lets worker and sync load them, each in a home of its own."""
+    """Lands them in a home of their own, asks both sensors, and loads them."""
     found: dict[str, Any] = {}
-    settings = home(folder / f"worker-{objects}", **QUEUE)
+    settings = home(folder / f"of-{objects}", **QUEUE)
     clock = Clock()
     with local.embedded_s3(settings):
         local.landing_bucket(settings).ensure()
@@ -76,21 +74,16 @@ def case(folder: Path, objects: int, events: int) -> dict[str, Any]:
                 check=True, capture_output=True, text=True,
             ).stdout  # fmt: skip
             found[f"tick of {sensor}"] = json.loads(said.splitlines()[-1])
-    other = home(folder / f"sync-{objects}")
-    shutil.copytree(settings.home, other.home)
-    found["worker"] = _by_worker(settings, objects)
-    shutil.rmtree(settings.home)
     clock = Clock()
-    with local.embedded_s3(other), clock.time("sync"):
-        peak = sync(other, {"C360_LOG": "warning"})
-    found["c360 sync"] = _loaded(other, objects) | {
+    with local.embedded_s3(settings), clock.time("sync"):
+        peak = sync(settings)
+    found["c360 sync"] = _loaded(settings, objects) | {
         "objects a second, with the build": round(objects / clock.seconds["sync"]),
         "peak MB": {name: round(mb) for name, mb in peak.mb_of.items()},
     }
-    shutil.rmtree(other.home)
-    for name in ("worker", "c360 sync"):
-        if found[name]["events in gold"] != objects * events:
-            raise SystemExit(f"{name}: {found[name]['events in gold']} of {objects * events} events are in gold")
+    shutil.rmtree(settings.home)
+    if found["c360 sync"]["events in gold"] != objects * events:
+        raise SystemExit(f"{found['c360 sync']['events in gold']} of {objects * events} events are in gold")
     return found
 
 
@@ -125,42 +118,6 @@ def tick(name: str, settings: Settings) -> dict[str, Any]:
         "bytes of the cursor": len(told.cursor or ""),
         "peak MB, and of that for the tick": [round(after / 1e3), round((after - before) / 1e3)],
     }
-
-
-def _by_worker(settings: Settings, objects: int) -> dict[str, Any]:
-    """The worker alone until it has made gold of all."""
-    environment = os.environ | {"C360_HOME": str(settings.home)}
-    with (settings.home.parent / "worker.log").open("ab") as log:
-        process = subprocess.Popen([C360, "worker"], env=environment, stdout=log, stderr=log)
-        began = time.monotonic()
-        try:
-            with Peak(process.pid) as peak:
-                _until_loaded(settings, objects, process)
-            took = time.monotonic() - began
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(120)
-    found = _loaded(settings, objects)
-    return found | {
-        "objects a second, with the build": round(objects / took),
-        "peak MB": {name: round(mb) for name, mb in peak.mb_of.items()},
-    }
-
-
-def _until_loaded(settings: Settings, objects: int, process: subprocess.Popen[bytes]) -> None:
-    """Asked seldom: who reads holds the worker up."""
-    while True:
-        time.sleep(5)
-        if process.poll() is not None:
-            raise SystemExit(f"the worker has ended: {(settings.home.parent / 'worker.log').read_text()[-2000:]}")
-        try:
-            with open_warehouse(settings).reading(120) as session:
-                if "gold.real_time_metrics" not in session.tables():
-                    continue
-                if session.rows(LOADED)[0][0] >= objects:
-                    return
-        except (NoWarehouse, WarehouseBusy):
-            continue
 
 
 def _loaded(settings: Settings, objects: int) -> dict[str, Any]:
