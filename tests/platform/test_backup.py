@@ -138,6 +138,7 @@ def test_a_backup_that_is_killed_leaves_none_and_the_next_is_whole(homes: Path) 
     assert chaos.rows(homes / "other", "select count(*) from core.customer") == [(20_000,)]
 
 
+@minutes_long
 def test_what_is_not_as_it_was_written_is_not_restored_and_nothing_is_touched(homes: Path) -> None:
     home, backup = homes / "home", homes / "b"
     landed(home, 1, 2)

@@ -84,6 +84,7 @@ def test_the_whole_graph_runs_in_dagster_from_s3_to_core(
     assert sorted(statuses.values()) == ["loaded", "unreadable"]
 
 
+@on_both
 def test_a_plan_is_made_on_clones_and_changes_nothing(on_snowflake: Settings, bucket: Bucket, s3_endpoint: str) -> None:
     """As on DuckDB, in test_history."""
     platform = Platform(on_snowflake, bucket)

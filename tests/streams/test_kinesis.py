@@ -263,6 +263,7 @@ def test_a_busy_service_and_iterators_that_expire_are_asked_again(
     assert landed(bucket) == Counter(sent) and len(moody.moods) == 3
 
 
+@pytest.mark.skipif(not os.environ.get("C360_CHAOS"), reason="takes minutes: make chaos runs it")
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """The generator's own sink at the one end, the command at the other."""
     settings = Settings.load({"C360_HOME": str(tmp_path / "home")})
