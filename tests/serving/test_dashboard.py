@@ -310,12 +310,12 @@ def test_clicked_through_sales(tab: Any, home: Path) -> None:
     assert len(rows) == int(wanted[0]["c"]) and sum(float(r["net_revenue"]) for r in rows) == pytest.approx(
         float(wanted[0]["n"])
     )
-    settled(tab)
-    stores = tab.get_by_test_id("stMultiSelect")
-    stores.locator("input").fill("STORE_001")
-    tab.get_by_role("option", name="STORE_001", exact=True).click()
-    stores.locator("[data-baseweb=tag]").get_by_text("STORE_001").wait_for(timeout=20_000)
-    assert taken_when(tab, lambda rows: {row["store_id"] for row in rows} == {"STORE_001"})
+    for _ in range(3):  # a run of the page in between may take the list of what can be chosen away
+        tab.get_by_test_id("stMultiSelect").locator("input").fill("STORE_001")
+        tab.keyboard.press("Enter")
+        if found := taken_when(tab, lambda rows: {row["store_id"] for row in rows} == {"STORE_001"}):
+            break
+    assert found
 
 
 def test_clicked_through_inventory(tab: Any, home: Path) -> None:
