@@ -67,7 +67,7 @@ chaos: install ## kill -9: at many moments of loads and syncs (ROUNDS, default 3
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),30)
 	$(BIN)/python -m tests.chaos_up --minutes $(or $(MINUTES),10)
 
-erasure: install ## a person of every feed forgotten, everything made again from S3, every byte looked at (five minutes)
+erasure: install ## a person of every feed forgotten, everything made again from S3, every byte looked at (several minutes)
 	C360_ERASURE=1 $(BIN)/python -m pytest tests/platform/test_forget.py
 
 SNOWFLAKE_TESTS := tests/platform/test_changes.py tests/platform/test_entities.py tests/platform/test_history.py \

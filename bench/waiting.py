@@ -74,7 +74,6 @@ def case(folder: Path, objects: int, events: int) -> dict[str, Any]:
                 check=True, capture_output=True, text=True,
             ).stdout  # fmt: skip
             found[f"tick of {sensor}"] = json.loads(said.splitlines()[-1])
-    clock = Clock()
     with local.embedded_s3(settings), clock.time("sync"):
         peak = sync(settings)
     found["c360 sync"] = _loaded(settings, objects) | {

@@ -3,8 +3,8 @@
   so the log can be held against it. One row per batch and object version whose count grew.
 
   `identity`: the columns that say which event a row tells, such as key, time, operation and content; `telling`: the one of
-  them that tells most apart. Accepted is the earliest copy, by arrival (batch, key, row), among the copies that stand. When that copy's object is superseded, the
-  acceptance passes to the next copy that stands.
+  them that tells most apart. Accepted is the earliest copy, by arrival (batch, key, row), among the copies that stand. When
+  that copy's object is superseded, the acceptance passes to the next copy that stands.
 -#}
 {% macro accepted_rows(identity, events, telling='content') %}
 {%- set identity = identity | join(', ') -%}

@@ -75,9 +75,7 @@
   {%- set work = log.identifier -%}
   {%- set key = entity.key | join(', ') -%}
   {%- set record = entity.key + ['content'] + latest_lineage() -%}
-
   {%- set batches = work ~ '__batches' -%}
-
   {%- set touched = work_step(work ~ '__touched', coming_or_going(key, '(' ~ stream ~ ')', batches)) -%}
 
   {%- set standing = work_step(work ~ '__standing', "

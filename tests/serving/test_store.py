@@ -66,23 +66,27 @@ def test_of_a_batch_that_fails_nothing_is_served(gold: Gold, monkeypatch: pytest
     assert cities(gold) == {"C001": "Rome"}
 
 
-def test_a_run_that_dies_after_the_store_has_it_is_finished_by_the_next(
-    gold: Gold, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What gold took back meanwhile must not stay in the store."""
+def moved_and_served_until(gold: Gold, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+    """A customer is served, moves to Rome, and the run that serves this dies where the named function is called."""
     gold.put("vw_customer_360", customer(1))
     gold.serve()
     gold.execute("update gold.vw_customer_360 set city = 'Rome'")
-    kept = serve._take_place
 
     def dies(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(serve, "_take_place", dies)
-    with pytest.raises(KeyboardInterrupt):
-        gold.serve()
+    with monkeypatch.context() as broken:
+        broken.setattr(owner, name, dies)
+        with pytest.raises(KeyboardInterrupt):
+            gold.serve()
+
+
+def test_a_run_that_dies_after_the_store_has_it_is_finished_by_the_next(
+    gold: Gold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What gold took back meanwhile must not stay in the store."""
+    moved_and_served_until(gold, monkeypatch, serve, "_take_place")
     assert cities(gold) == {"C001": "Rome"}
-    monkeypatch.setattr(serve, "_take_place", kept)
     gold.execute("update gold.vw_customer_360 set city = 'Ulm'")
     gold.serve()
     assert cities(gold) == {"C001": "Ulm"}
@@ -92,17 +96,7 @@ def test_what_a_run_left_that_died_before_the_store_had_it_is_not_taken_for_serv
     gold: Gold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither by the next one of another table."""
-    gold.put("vw_customer_360", customer(1))
-    gold.serve()
-    gold.execute("update gold.vw_customer_360 set city = 'Rome'")
-
-    def dies(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as broken:
-        broken.setattr(Store, "write", dies)
-        with pytest.raises(KeyboardInterrupt):
-            gold.serve()
+    moved_and_served_until(gold, monkeypatch, Store, "write")
     gold.serve("daily_sales")
     assert cities(gold) == {"C001": "Ulm"}
     assert gold.serve()["customers"] == (1, 0)
