@@ -115,12 +115,13 @@ class Engine:
     def fill(self, stream: Stream, kept: Path | None = None) -> None:
         """The events of the stream as the table `bench.events`, in a file that is closed then.
 
-        With `kept`, a folder, the file is made there once and copied.
+        With `kept`, a folder, the file is made there once and copied; on the disk by the time that something is measured.
         """
         if kept:
             made = kept / f"events-{stream.rows}-{stream.keys}.duckdb"
             if made.exists():
                 shutil.copy(made, self.path)
+                os.sync()
                 return
         with duckdb.connect(str(self.path)) as connection:
             connection.execute(f"set memory_limit = '{self.memory}'")

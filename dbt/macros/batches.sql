@@ -18,13 +18,12 @@
   {%- do ensure_turn(relation) -%}
 {% endmacro %}
 
-{#- Those of `available` (a query with one column, batch) that carry no mark. -#}
+{#- Those of `available` (a query with one column, batch) that carry no mark. Few batches have many rows: each is asked about once. -#}
 {% macro unmarked_batches(relation, available) -%}
-  select batch from ({{ available }}) as available
+  select batch from (select batch from ({{ available }}) as available group by batch) as available
   where batch is not null and batch not in (
     select batch from {{ consumed_batches(relation) }} where model = '{{ relation.identifier }}'
   )
-  group by batch
 {%- endmacro %}
 
 {#- They become the work table `<model>__batches`; how many there are. -#}

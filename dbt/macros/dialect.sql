@@ -439,6 +439,29 @@
   delete from {{ relation }} using {{ relation.identifier }}__touched as w where {{ same_grain(relation.identifier, 'w', grain, nulls) }}
 {%- endmacro %}
 
+{#-
+  Changes to groups of columns, of rows that seldom change in more than one: DuckDB writes what is named, so each group by itself;
+  Snowflake writes whole rows anew, so all at once.
+-#}
+{% macro apart(groups) %}{{ return(adapter.dispatch('apart', 'c360')(groups)) }}{% endmacro %}
+{% macro duckdb__apart(groups) %}{% do return(groups) %}{% endmacro %}
+{% macro snowflake__apart(groups) %}{% do return([groups | sum(start=[])]) %}{% endmacro %}
+
+{#-
+  Columns of a new, empty table whose texts stand as they are: digests. DuckDB would spend more on packing them to half their length than on all
+  other columns, and unpacks thousands to read the few that a batch wants (at 10 M rows a third of a batch's reading).
+-#}
+{% macro keep_plain(relation, columns) %}{{ return(adapter.dispatch('keep_plain', 'c360')(relation, columns)) }}{% endmacro %}
+{% macro duckdb__keep_plain(relation, columns) %}
+  {%- call statement('keep_plain', auto_begin=False) %}
+    {%- for column in columns %}
+    alter table {{ relation }} drop column {{ column }};
+    alter table {{ relation }} add column {{ column }} varchar using compression 'uncompressed';
+    {%- endfor %}
+  {% endcall -%}
+{% endmacro %}
+{% macro snowflake__keep_plain(relation, columns) %}{% endmacro %}
+
 {#- The row of a table from which a work table's row was read. -#}
 {% macro same_row(table, work, identity) %}{{ return(adapter.dispatch('same_row', 'c360')(table, work, identity)) }}{% endmacro %}
 {% macro duckdb__same_row(table, work, identity) %}{{ table }}.rowid = {{ work }}._address{% endmacro %}

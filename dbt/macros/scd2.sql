@@ -40,12 +40,13 @@
     {%- do keep_declaration(log, entity) -%}
   {%- else -%}
     {%- do scd2_same_declaration(entity, log) -%}
+    {%- if declaration_kept(log) != tojson(declared_now(entity), sort_keys=true) %}{% do keep_declaration(log, entity) %}{% endif -%}
     {%- do refresh_found_by(log, entity.key) -%}
   {%- endif -%}
 
   {%- if take_new_batches(this, scd2_batches(sql, entity)) > 0 -%}
     {%- do begin_reading() -%}
-    {%- set retracting = scd2_fold_batches(entity, log, sql) -%}
+    {%- set retracting = scd2_fold_batches(entity, log, sql, anew) -%}
     {%- do write_batches(this, scd2_write(entity, log, current, ties, changes, retracting, anew)) -%}
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
@@ -80,7 +81,10 @@
 
 {% macro scd2_identity(entity) %}{% do return(entity.key + ['event_time', 'op', 'content']) %}{% endmacro %}
 
-{% macro scd2_marks() %}{% do return(['version_from', 'next_at', 'is_version', 'change_type', 'ended_by']) %}{% endmacro %}
+{#- What an event says of its version's start, and what the next event changes of it: of most stored rows the latter alone. -#}
+{% macro scd2_starts() %}{% do return(['version_from', 'change_type']) %}{% endmacro %}
+{% macro scd2_ends() %}{% do return(['next_at', 'is_version', 'ended_by']) %}{% endmacro %}
+{% macro scd2_marks() %}{% do return(scd2_starts() + scd2_ends()) %}{% endmacro %}
 
 {#- Tracked columns alone decide about versions; where they are all there is, and always given, the content says the same. -#}
 {% macro scd2_keeps_state(entity) %}{% do return((entity.type1 | length > 0) or entity.partial) %}{% endmacro %}
@@ -119,6 +123,7 @@
     from ({{ stream }}) as stream
     where false
   {% endcall -%}
+  {%- do keep_plain(log, ['content'] + (['state_hash'] if scd2_keeps_state(entity) else [])) -%}
   {%- call statement('make_current', auto_begin=False) %}
     {{ new_table(current) }} as
     select {{ (entity.key + entity.attributes) | join(', ') }}, version_from as valid_from from {{ log }} where false
@@ -138,7 +143,8 @@
 
 {#- A log made by another declaration is rebuilt by a person's word, not quietly. -#}
 {% macro scd2_same_declaration(entity, log) %}
-  {%- set changes = changes_of_declaration(log, entity) -%}
+  {%- set kept = declaration_kept(log) -%}
+  {%- set changes = changes_of_declaration(log, entity, kept) -%}
   {%- set declared = (scd2_log_columns(entity) + scd2_marks()) | sort -%}
   {%- set there = adapter.get_columns_in_relation(log) | map(attribute='name') | map('lower') | sort -%}
   {%- if changes | length > 0 or declared != there -%}

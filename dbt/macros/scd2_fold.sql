@@ -4,19 +4,22 @@
   and written once.
 -#}
 
-{% macro scd2_fold_batches(entity, log, stream) %}
+{% macro scd2_fold_batches(entity, log, stream, anew=false) %}
   {%- set work = log.identifier -%}
   {%- set retracting = run_query(
     "select 1 from (" ~ stream ~ ") as stream where _retracted_by in (select batch from " ~ work ~ "__batches) limit 1") | length > 0 -%}
-  {%- set steps = scd2_steps(entity, log, stream, retracting) -%}
+  {%- set steps = scd2_steps(entity, log, stream, retracting, anew) -%}
   {%- do take_steps(steps.gather) -%}
-  {%- if run_query('select 1 from ' ~ work ~ '__contested limit 1') | length > 0 %}{% do take_steps(steps.settle) %}{% endif -%}
+  {%- if run_query('select 1 from ' ~ work ~ '__settled limit 1') | length > 0 %}{% do take_steps(steps.settle) %}{% endif -%}
   {%- do take_steps(steps.fold) -%}
   {%- do return(retracting) -%}
 {% endmacro %}
 
-{#- The steps in their order. `settle` is needed where an event came more than once, and does nothing where none did. -#}
-{% macro scd2_steps(entity, log, stream, retracting) %}
+{#-
+  The steps in their order. `settle` is needed where an event came more than once, and does nothing where none did. Into a log that
+  is new (`anew`) only such instants can be crowded as were among the copies.
+-#}
+{% macro scd2_steps(entity, log, stream, retracting, anew=false) %}
   {%- set work = log.identifier -%}
   {%- set rows = numbered_rows(work ~ '__incoming') -%}
   {%- set further_copies -%}
@@ -32,16 +35,16 @@
     'gather': [
       work_step(work ~ '__retracted', scd2_retracted(entity, work, stream, retracting)),
       work_step(work ~ '__incoming', scd2_copies(entity, work, stream, retracting), numbered=true),
-      work_step(work ~ '__contested', scd2_contested(entity, work)),
+      work_step(work ~ '__shared', scd2_crowded(entity, work ~ '__incoming')),
+      work_step(work ~ '__settled', scd2_settled(entity, work)),
     ],
     'settle': [
-      work_step(work ~ '__settled', scd2_settled(entity, work)),
       change_step(further_copies),
       change_step(first_copies),
     ],
     'fold': [work_step(work ~ '__touched', scd2_touched(entity, work))] + scd2_stored(entity, work, log) + [
-      work_step(work ~ '__merged', scd2_merged(entity, work)),
-      work_step(work ~ '__crowded', scd2_crowded(entity, work ~ '__merged')),
+      work_step(work ~ '__merged', scd2_merged(entity, work, retracting)),
+      work_step(work ~ '__crowded', scd2_crowded(entity, work ~ '__merged', work ~ '__shared' if anew else none)),
       work_step(work ~ '__folded', scd2_folded(entity, work ~ '__merged', crowded=work ~ '__crowded')),
       work_step(work ~ '__open', scd2_open(entity, work)),
       work_step(work ~ '__ties', scd2_ties(entity, work)),
@@ -85,44 +88,46 @@
     and (stream._batch in (select batch from {{ work }}__batches){% if retracting %} or retracted.content is not null{% endif %})
 {%- endmacro %}
 
-{#- Instants of a key with more than one event. They are few: what has to tell events of an instant apart asks about these alone. -#}
-{% macro scd2_crowded(entity, events) -%}
-  {%- set instant = (entity.key + ['event_time']) | join(', ') %}
-  select {{ instant }} from {{ events }} group by {{ instant }} having count(*) > 1
-{%- endmacro %}
-
-{#- Events that came more than once: the greatest position, the earliest known time. Most come once, and need no merging. -#}
-{% macro scd2_contested(entity, work) %}
-  {%- set identity = 'incoming.' ~ (scd2_identity(entity) | join(', incoming.')) %}
-  select
-    {{ identity }},
-    max(position) as greatest_position,
-    min(known_at) as earliest_known_at
-    {%- if entity.partial %},
-    -- Where one copy states everything, its nulls are values.
-    case when count(given) = count(*) then max(given) end as common_given
-    {%- endif %}
-  from {{ work }}__incoming as incoming
-  inner join ({{ scd2_crowded(entity, work ~ '__incoming') }}) as crowded
-    on {{ agree('incoming', 'crowded', entity.key + ['event_time']) }}
-  group by {{ identity }}
+{#-
+  Instants of a key with more than one event, `among` a table of instants if one is named. They are few: what has to tell events of
+  an instant apart asks about these alone.
+-#}
+{% macro scd2_crowded(entity, events, among=none) -%}
+  {%- set instant = 'events.' ~ ((entity.key + ['event_time']) | join(', events.')) %}
+  select {{ instant }}
+  from {{ events }} as events
+  {%- if among %}
+  inner join {{ among }} as among on {{ agree('events', 'among', entity.key + ['event_time']) }}
+  {%- endif %}
+  group by {{ instant }}
   having count(*) > 1
 {%- endmacro %}
 
-{#- The copies of each, the first one first: it stands for all, with what they come to. -#}
+{#-
+  The copies of each event that came more than once, the first one first: it stands for all, with the greatest position and the
+  earliest known time. Most events come once, and need no merging.
+-#}
 {% macro scd2_settled(entity, work) %}
-  {%- set identity = scd2_identity(entity) %}
-  select
-    incoming._id,
-    contested.greatest_position,
-    contested.earliest_known_at,
-    {{ 'contested.common_given,' if entity.partial }}
-    row_number() over (
-      partition by {{ 'incoming.' ~ (identity | join(', incoming.')) }}
-      order by incoming._batch, incoming._key, incoming._row, incoming._etag
-    ) as copy
-  from {{ work }}__incoming as incoming
-  inner join {{ work }}__contested as contested on {{ agree('incoming', 'contested', identity) }}
+  {%- set of_one = '(partition by incoming.' ~ (scd2_identity(entity) | join(', incoming.')) ~ ')' %}
+  select _id, greatest_position, earliest_known_at{{ ', common_given' if entity.partial }}, copy
+  from (
+    select
+      incoming._id,
+      max(incoming.position) over {{ of_one }} as greatest_position,
+      min(incoming.known_at) over {{ of_one }} as earliest_known_at,
+      {%- if entity.partial %}
+      -- Where one copy states everything, its nulls are values.
+      case when count(incoming.given) over {{ of_one }} = count(*) over {{ of_one }} then max(incoming.given) over {{ of_one }} end as common_given,
+      {%- endif %}
+      count(*) over {{ of_one }} as count_copies,
+      row_number() over (
+        partition by {{ 'incoming.' ~ (scd2_identity(entity) | join(', incoming.')) }}
+        order by incoming._batch, incoming._key, incoming._row, incoming._etag
+      ) as copy
+    from {{ work }}__incoming as incoming
+    inner join {{ work }}__shared as shared on {{ agree('incoming', 'shared', entity.key + ['event_time']) }}
+  ) as copies
+  where count_copies > 1
 {%- endmacro %}
 
 {#- Where an event comes or goes. An instant may stand there more than once. -#}
@@ -150,7 +155,7 @@
 {%- endmacro %}
 
 {#- Stored and incoming events as one set, with what the log says of them now. -#}
-{% macro scd2_merged(entity, work) %}
+{% macro scd2_merged(entity, work, retracting) %}
   {%- set moving = scd2_moving(entity) %}
   with both_sides as (
     select
@@ -180,9 +185,11 @@
   standing as (
     select both_sides.*
     from both_sides
+    {%- if retracting %}
     left join {{ work }}__retracted as retracted
       on {{ agree('both_sides', 'retracted', scd2_identity(entity)) }}
     where retracted.content is null or both_sides.is_incoming
+    {%- endif %}
   )
 
   select

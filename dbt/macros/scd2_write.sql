@@ -16,26 +16,27 @@
     {%- do statements.append(scd2_forget(entity, log, work)) -%}
   {%- endif -%}
 
-  {%- set mark -%}
+  {%- for changing in apart([scd2_ends(), ['position', 'known_at'] + moving + scd2_starts()]) -%}
+    {%- set mark -%}
     update {{ log }}
-    set {% for c in ['position', 'known_at'] + moving + scd2_marks() %}{{ c }} = w.{{ c }}{{ ', ' if not loop.last }}{% endfor %}
+    set {% for c in changing %}{{ c }} = w.{{ c }}{{ ', ' if not loop.last }}{% endfor %}
     from (
       select
-        merged._address, {{ 'merged.' ~ ((identity + ['position', 'known_at']) | join(', merged.')) }},
-        {% for c in moving %}{{ 'folded' if c in filled else 'merged' }}.{{ c }}, {% endfor %}
-        folded.{{ scd2_marks() | join(', folded.') }}
+        merged._address, {{ 'merged.' ~ (identity | join(', merged.')) }},
+        {% for c in changing %}{{ 'folded' if c in filled + scd2_marks() else 'merged' }}.{{ c }}{{ ', ' if not loop.last }}{% endfor %}
       from {{ work }}__folded as folded
       inner join {{ work }}__merged as merged on folded._id = merged._id
       where folded.is_stored and (
-        {%- for c in ['position', 'known_at'] + moving + scd2_marks() %}
+        {%- for c in changing %}
         {{ 'folded' if c in filled + scd2_marks() else 'merged' }}.{{ c }} is distinct from merged.stored_{{ c }}
         {{- ' or' if not loop.last }}
         {%- endfor %}
       )
     ) as w
     where {{ same_row }}
-  {%- endset -%}
-  {%- do statements.append(mark) -%}
+    {%- endset -%}
+    {%- do statements.append(mark) -%}
+  {%- endfor -%}
 
   {#- An event of which the first copy was taken back comes from another object now. -#}
   {%- if retracting -%}
