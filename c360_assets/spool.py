@@ -149,18 +149,20 @@ def _read_object(feed: Feed, listed: Listed, fetched: _Fetched, spooled: Spool) 
         )
     format = format_of(listed.key) or (feed.formats[0] if len(feed.formats) == 1 else None)
     if format not in feed.formats:
-        return _unreadable(listed, "unknown_format")
+        return _unreadable(feed, listed, fetched, "unknown_format")
     try:
         reading = read_object(fetched.body, format, layout_of(feed))
         rows, refused = spooled.take(listed, reading)
     except Unreadable as error:
-        return _unreadable(listed, error.reason)
+        return _unreadable(feed, listed, fetched, error.reason)
     event_time = feed.event_time.of_object(listed.key, reading.present, fetched.file_time or listed.last_modified)
     return Outcome(listed, "loaded", event_time, rows, tuple(refused))
 
 
-def _unreadable(listed: Listed, reason: str) -> Outcome:
-    return Outcome(listed, "unreadable", refused=(Refused(row=0, raw="", reasons=(reason,)),))
+def _unreadable(feed: Feed, listed: Listed, fetched: _Fetched, reason: str) -> Outcome:
+    """Its instant is told all the same, where the name does: it may be a part of a whole, which is none without it."""
+    event_time = feed.event_time.of_object(listed.key, frozenset(), fetched.file_time or listed.last_modified)
+    return Outcome(listed, "unreadable", event_time, refused=(Refused(row=0, raw="", reasons=(reason,)),))
 
 
 @contextmanager

@@ -36,7 +36,7 @@ class Record:
 
     ordinal: int
     event: Event | None = None
-    truncate: datetime | None = None
+    truncate: Snapshot | None = None
     refused: str | None = None
     had: tuple[Key, datetime] | None = None
 
@@ -46,13 +46,13 @@ def truth_of_changes(
 ) -> list[Event]:
     """The events of all objects of one feed, copies included, for `fold`; `initial` is when a load without times was.
 
-    A truncate deletes what any object had at an earlier instant, as an empty complete snapshot does.
+    A truncate deletes what any object had up to its instant, in the order of events, as an empty complete snapshot.
     """
     records = [record for each in objects for record in records_of_changes(each, entity, initial)]
     events = [record.event for record in records if record.event]
     had = [(event.key, event.event_time) for event in events] + [record.had for record in records if record.had]
     files = [Snapshot(moment, frozenset({key}), complete=False) for key, moment in had]
-    files += [Snapshot(record.truncate, frozenset(), truncate=True) for record in records if record.truncate]
+    files += [record.truncate for record in records if record.truncate]
     return events + implied_deletes(files, guard=None)
 
 
@@ -144,7 +144,7 @@ def _of_envelope(ordinal: int, line: bytes, entity: Entity, initial: datetime) -
     if event_time is None:
         raise RefusedRow("unreadable_time")
     if op == "t":
-        return Record(ordinal, truncate=event_time)
+        return Record(ordinal, truncate=Snapshot(event_time, frozenset(), truncate=True, position=_position(source)))
     image = stated.get("before" if op == "d" else "after") or {}
     row = {column: _text(value) for column, value in image.items() if column != "signup_date"}
     key = _key(row, entity)

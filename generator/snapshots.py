@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TypeAlias
 
-from generator.truth import Event
+from generator.truth import Event, Position
 
 Key: TypeAlias = tuple[str, ...]
 
@@ -24,7 +24,8 @@ class Snapshot:
 
     `present`: the keys of its rows, also of quarantined ones. Not `complete`: the object could not be read as a whole,
     or a refused row of it has no readable key, so that what it lacks tells nothing. `released`: a person lets its
-    deletes pass, whatever the guard says. `truncate`: the table was emptied by command, which no guard judges.
+    deletes pass, whatever the guard says. `truncate`: the table was emptied by command, which no guard judges, at a
+    `position` if the source states one.
     """
 
     instant: datetime
@@ -32,6 +33,7 @@ class Snapshot:
     complete: bool = True
     released: bool = False
     truncate: bool = False
+    position: Position | None = None
 
     def __post_init__(self) -> None:
         if self.truncate and (self.present or not self.complete):
@@ -68,21 +70,27 @@ def judged(snapshots: Iterable[Snapshot], guard: Decimal | None) -> list[Verdict
 def implied_deletes(snapshots: Iterable[Snapshot], guard: Decimal | None) -> list[Event]:
     """What the standing sets delete: each key that any file of an earlier instant had, and that the set lacks.
 
-    A key that only later files have is left alone: another feed may have it.
+    A key that only later files have is left alone: another feed may have it. A truncate deletes what is of its very
+    instant, too; the order of events decides which of the two holds.
     """
     files = list(snapshots)
-    deletes: set[tuple[datetime, Key]] = set()
+    deletes: dict[tuple[datetime, Key], Position | None] = {}
     for each, verdict in zip(_complete_sets(files), judged(files, guard), strict=True):
         if verdict.standing:
-            had = {key for file in files if file.instant < each.instant for key in file.present}
-            deletes |= {(each.instant, key) for key in had - each.present}
-    return [Event(key, instant, "delete") for instant, key in sorted(deletes)]
+            had = {
+                key
+                for file in files
+                if file.instant < each.instant or (each.truncate and file.instant == each.instant)
+                for key in file.present
+            }
+            deletes |= {(each.instant, key): each.position for key in had - each.present}
+    return [Event(key, instant, "delete", position=deletes[instant, key]) for instant, key in sorted(deletes)]
 
 
 def _complete_sets(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
     """The files of each instant as one, where all of them are complete, in order of instants.
 
-    A truncate is a set of its own, before the files of its instant: what is there after it was written after it.
+    A truncate is a set of its own, at the greatest position that is stated of those of its instant.
     """
     files: dict[tuple[datetime, bool], list[Snapshot]] = defaultdict(list)
     for each in snapshots:
@@ -93,6 +101,7 @@ def _complete_sets(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
             present=frozenset().union(*(file.present for file in files[instant, written])),
             released=any(file.released for file in files[instant, written]),
             truncate=not written,
+            position=max((p for file in files[instant, written] if (p := file.position) is not None), default=None),
         )
         for instant, written in sorted(files)
         if all(file.complete for file in files[instant, written])

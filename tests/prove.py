@@ -3,7 +3,7 @@
 A round takes new keys and lays the same events in two orders and cuts, and rebuilds at the end. Rounds are of two kinds, in turn:
 - customers: one feed of upserts and deletes with ties, no-ops, nulls, positions, replayed batches, replaced objects;
 - mixed, asked at the end for what it believed on the way: a composite key that upserts, partial updates, snapshots with late older files and their guard, releases, and
-  Debezium envelopes with truncates feed at once, with type 1 columns, replaced objects, and runs that die between models.
+  Debezium envelopes with truncates feed at once, with type 1 columns, replaced objects, and runs that die between models. Beside it a second entity without partial updates.
 Prints a line per round and the sum; ends with 1 at the first difference, which `--seed` repeats.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
 from tests.engine import mixed
-from tests.engine.mixed import Laid, Mixed, keys_of, mixed_project, random_objects, without
+from tests.engine.mixed import Laid, Mixed, keys_of, mixed_project, models_of, random_objects, without
 from tests.engine.streams import Stage, assert_equals_truth, expected
 from tests.engine.test_streams import MODELS, cut, events_of
 from tests.parts import Platform, dbt_build
@@ -53,6 +53,7 @@ def customers_round(seed: int, folder: Path, project: Path | None = None) -> int
         stage.lay([events])
         stage.platform.build(*MODELS)
         assert_equals_truth(stage.platform, stage.truth())
+        _assert_from_standing(stage, "customer")
         digests.append(stage.platform.digest())
         agreed += 1
     stage.platform.build("--full-refresh", *MODELS)
@@ -74,9 +75,16 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
     released = {n for n, (feed, _, _) in enumerate(objects) if feed == "probe_days" and chance.random() < 0.3}
     digests: list[Any] = []
     agreed = 0
+    others = random_objects(chance, keys_of(keys), 6, parts=False)
     for order in range(2):
         stage = Mixed(Platform(Settings.load({"C360_HOME": str(folder / f"{seed}-{order}")}), NO_S3, project=project))
+        twin = Mixed(stage.platform, name="twin")
+        waiting = chance.sample(others, len(others))
         for _ in _arrivals(stage, objects, forerunners, released, chance):
+            if waiting and chance.random() < 0.5:
+                twin.lay([waiting.pop()])
+                if chance.random() < 0.3:
+                    twin.build()
             _die(stage, chance)
             if chance.random() < 0.3:
                 _build(stage, *mixed.MODELS)
@@ -87,12 +95,20 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
         assert_equals_truth(stage.platform, stage.truth(), mixed.PROBE, "probe")
         for at, history in stage.believed:
             assert expected(mixed.known(stage.platform, at)) == expected(history), f"as of {at}"
+            valid = mixed.instant(chance)
+            held = [v for v in history if v["valid_from"] <= valid and (v["valid_to"] is None or v["valid_to"] > valid)]
+            assert expected(mixed.known(stage.platform, at, valid)) == expected(held), f"at {valid} as of {at}"
         of_deletes = "select count(version_from) from core.probe_log where op = 'delete'"
         assert stage.platform.rows(of_deletes) == [(0,)], "a delete belongs to a version"
-        digests.append(stage.platform.digest("probe"))
-        agreed += 1
+        twin.lay(waiting)
+        twin.build()
+        assert_equals_truth(stage.platform, twin.truth(), mixed.PROBE, "twin")
+        _assert_from_standing(stage, "probe")
+        digests.append([stage.platform.digest("probe"), stage.platform.digest("twin")])
+        agreed += 2
     stage.build("--full-refresh", *mixed.MODELS)
-    digests.append(stage.platform.digest("probe"))
+    twin.build("--full-refresh", *models_of("twin"))
+    digests.append([stage.platform.digest("probe"), stage.platform.digest("twin")])
     _same(digests)
     return agreed
 
@@ -144,11 +160,25 @@ def _arrivals(
         for n in numbers:
             if n in released and n not in early:
                 stage.release(laid[n])
+        if chance.random() < 0.3:
+            _decide(stage, chance)
         if chance.random() < 0.3 and fresh:
             stage.lay([objects[fresh[0]]])  # the same under another name
             if fresh[0] in released:
                 stage.release(stage.laid[-1])
         yield
+
+
+def _decide(stage: Mixed, chance: random.Random) -> None:
+    """A file that is no whole one comes, or a person says of one that it is to count, or not to count."""
+    waiting = [laid for laid in stage.standing() if laid.feed == "probe_days" and not (laid.dismissed or laid.released)]
+    broken = [laid for laid in waiting if laid.status == "unreadable" or any(None in row["key"] for row in laid.rows)]
+    if broken and chance.random() < 0.5:
+        stage.dismiss(chance.choice(broken))
+    elif empty := [laid for laid in waiting if laid.status == "empty" and chance.random() < 0.3]:
+        stage.release(empty[0])
+    else:
+        stage.lay_part(mixed.instant(chance), chance.choice(("unreadable", "empty")))
 
 
 def _die(stage: Mixed, chance: random.Random) -> None:
@@ -159,6 +189,13 @@ def _die(stage: Mixed, chance: random.Random) -> None:
         some = models[: models.index(through) + 1]
         companions = ("probe_snapshots",) if "probe_absences" in some else ()
         dbt_build(stage.platform.warehouse, stage.platform.project, *mixed.MODELS[:3], *some, *companions)
+
+
+def _assert_from_standing(stage: Stage | Mixed, name: str) -> None:
+    """Every event of the log names an object that stands."""
+    standing = {(laid.key, laid.etag) for laid in stage.laid if not laid.superseded}
+    named = set(stage.platform.rows(f"select distinct _key, _etag from core.{name}_log where _row > 0"))
+    assert named <= standing, f"core.{name}_log names objects that were replaced: {sorted(named - standing)[:3]}"
 
 
 def _same(digests: list[Any]) -> None:
@@ -175,7 +212,7 @@ def main() -> int:
     until = time.monotonic() + options.seconds
     rounds = keys = states = 0
     with tempfile.TemporaryDirectory(prefix="c360-prove-") as place:
-        project = mixed_project(Path(place))
+        project = mixed_project(Path(place), twin=True)
         while rounds == 0 or (time.monotonic() < until and options.seed is None):
             kind, count = ("mixed", MIXED_KEYS) if seed % 2 else ("customers", CUSTOMER_KEYS)
             with tempfile.TemporaryDirectory(prefix="c360-prove-") as folder:

@@ -7,17 +7,25 @@
   {%- do return(api.Relation.create(database=relation.database, schema=relation.schema, identifier='declarations')) -%}
 {% endmacro %}
 
-{#- Of the entity, what decides about rows of the log. How type 1 is shown is the view's affair. -#}
+{#- What of a feed's declaration decides about rows of the log: what its records mean, and what follows from absence. -#}
+{% macro deciding() %}
+  {%- do return(['kind', 'event_time', 'position', 'operation', 'map', 'join', 'nulls', 'strip', 'constants', 'guard']) -%}
+{% endmacro %}
+
+{#- Of the entity and its feeds, what decides about rows of the log. How type 1 is shown is the view's affair. -#}
 {% macro declared_now(entity) %}
   {%- set columns = {} -%}
   {%- for column in entity.key %}{% do columns.update({column: 'key'}) %}{% endfor -%}
   {%- for column in entity.tracked %}{% do columns.update({column: 'tracked ' ~ entity.types.get(column, 'varchar')}) %}{% endfor -%}
   {%- for column in entity.type1 %}{% do columns.update({column: 'type 1 ' ~ entity.types.get(column, 'varchar')}) %}{% endfor -%}
-  {%- set imputed = {} -%}
+  {%- set imputed, feeds = {}, {} -%}
   {%- for feed in declared_feeds(entity.name) -%}
+    {%- set said = {} -%}
+    {%- for part in deciding() if feed.feed.get(part) is not none %}{% do said.update({part: feed.feed[part]}) %}{% endfor -%}
+    {%- do feeds.update({feed.name: said}) -%}
     {%- for column, rule in imputation(feed).items() %}{% do imputed.update({feed.name ~ '.' ~ column: imputation_words(rule) | trim}) %}{% endfor -%}
   {%- endfor -%}
-  {%- do return({'columns': columns, 'partial': entity.partial, 'imputed': imputed}) -%}
+  {%- do return({'columns': columns, 'partial': entity.partial, 'imputed': imputed, 'feeds': feeds}) -%}
 {% endmacro %}
 
 {% macro keep_declaration(relation, entity) %}
@@ -31,13 +39,18 @@
   ]) -%}
 {% endmacro %}
 
-{#- What the declaration says now and did not when the table was made, in words; empty where nothing changed. -#}
-{% macro changes_of_declaration(relation, entity) %}
+{#- The declaration that the table was made for, as JSON; none where it is not known. -#}
+{% macro declaration_kept(relation) %}
   {%- set there = adapter.get_relation(relation.database, relation.schema, 'declarations') -%}
   {%- set kept = run_query("select declaration from " ~ declarations(relation) ~ " where model = '" ~ relation.identifier ~ "'").rows if there else [] -%}
+  {%- do return(kept[0][0] if kept | length > 0 else none) -%}
+{% endmacro %}
+
+{#- What the declaration says now and did not say in `kept`, in words; empty where nothing changed that needs a rebuild. -#}
+{% macro changes_of_declaration(relation, entity, kept) %}
   {%- set changes = [] -%}
-  {%- if kept | length > 0 -%}
-    {%- set before = fromjson(kept[0][0]) -%}
+  {%- if kept -%}
+    {%- set before = fromjson(kept) -%}
     {%- set now = declared_now(entity) -%}
     {%- for column, role in now.columns.items() | sort -%}
       {%- if column not in before.columns %}{% do changes.append(column ~ ' is new (' ~ role ~ ')') -%}
@@ -53,6 +66,15 @@
     {%- endfor -%}
     {%- for column in imputed | sort if column not in now.imputed -%}
       {%- do changes.append(column ~ ' is imputed no more') -%}
+    {%- endfor -%}
+    {#- A feed that is new brings rows like any other batch. -#}
+    {%- for feed, said in before.get('feeds', {}).items() | sort -%}
+      {%- if feed not in now.feeds %}{% do changes.append('feed ' ~ feed ~ ' goes') -%}
+      {%- else -%}
+        {%- for part in deciding() if tojson(said.get(part), sort_keys=true) != tojson(now.feeds[feed].get(part), sort_keys=true) -%}
+          {%- do changes.append('feed ' ~ feed ~ ': ' ~ part ~ ' was ' ~ tojson(said.get(part)) ~ ' and becomes ' ~ tojson(now.feeds[feed].get(part))) -%}
+        {%- endfor -%}
+      {%- endif -%}
     {%- endfor -%}
     {%- if now.partial != before.partial -%}
       {%- do changes.append('a feed gives it partially' if now.partial else 'no feed gives it partially any more') -%}

@@ -9,6 +9,7 @@
 {%- if execute and not feeds -%}
   {%- do exceptions.raise_compiler_error("no feed maps onto entity '" ~ entity_name ~ "': say `entity: " ~ entity_name ~ "` in a feed's declaration") -%}
 {%- endif -%}
+{%- do made_for_this(entity) -%}
 with
 
 ledger as (
@@ -68,6 +69,19 @@ final as (
 )
 
 select * from final
+{% endmacro %}
+
+{#-
+  A log that was made for another declaration stops the run here, where everything of the entity begins: what comes between could only
+  fail on a column that is not there.
+-#}
+{% macro made_for_this(entity) %}
+  {%- if execute and not should_full_refresh() -%}
+    {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.config.meta.get('entity', {}).get('name') == entity.name -%}
+      {%- set log = load_cached_relation(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)) -%}
+      {%- if log is not none %}{% do scd2_same_declaration(entity, log) %}{% endif -%}
+    {%- endfor -%}
+  {%- endif -%}
 {% endmacro %}
 
 {#- The columns of what comes of it, in their order. -#}
@@ -175,6 +189,15 @@ select * from final
   {%- do return({'upsert': declared.get('upsert'), 'delete': declared.get('delete')}) -%}
 {% endmacro %}
 
+{#-
+  Does the object say in which order its records apply? Only one that gives their time: what a full load without times is given
+  is the declaration's, and the first row of one of its files comes before no row of the next.
+-#}
+{% macro object_orders(feed) -%}
+  {%- set initial = (feed.feed.get('event_time') or {}).get('initial') -%}
+  object_time is not null{{ ' and object_time <> ' ~ utc_literal(initial) if initial }}
+{%- endmacro %}
+
 {% macro checked_rows(entity, feed) %}
   {%- set conditions = {} -%}
   {#- A truncate has no key, a tombstone nothing at all. -#}
@@ -198,9 +221,7 @@ select * from final
   {%- for column in entity.attributes %}{% do expressions.update({column: typed_name(entity, column)}) %}{% endfor %}
   select
     *,
-    coalesce(
-      parsed_position, case when object_time is not null then {{ ordinal_position('_row') }} end
-    ) as position,
+    coalesce(parsed_position, case when {{ object_orders(feed) }} then {{ ordinal_position('_row') }} end) as position,
     {{ content_hash(expressions, entity.types) }} as content,
     {{ reasons_that_hold(conditions) }} as reasons
   from {{ feed.name }}_timed
@@ -269,7 +290,7 @@ final as (
     _batch, known_at,
     {{ entity.key | join(', ') }},
     event_time,
-    null as position,
+    position,
     'delete' as op,
     {%- for column in entity.attributes + (['given'] if entity.partial else []) %}
     null as {{ column }},

@@ -1,6 +1,6 @@
 """An entity that everything feeds at once: upserts, partial updates, snapshots, change events in envelopes.
 
-Composite key, a typed tracked column, a type 1 column. Objects are laid into staging as the loader would leave them; what
+Composite key, a typed tracked column, a type 1 column. Beside it lives a twin that no feed gives partially. Objects are laid into staging as the loader would leave them; what
 stands is remembered as events of the oracle, so that at any moment the tables can be held against it.
 """
 
@@ -27,11 +27,15 @@ GUARD = 0.4
 PROBE = Entity(key=("k1", "k2"), tracked=("t1", "t2"), type1=("o1",))
 EVERY = Entity(key=PROBE.key, tracked=PROBE.tracked, type1=PROBE.type1, type1_every_version=True)
 ATTRIBUTES = ("o1", "t1", "t2")
-# What a rebuilt, an incremental and an as-of history are made of, without the other entities and the tills.
-MODELS = (
-    "--exclude-resource-type", "test", "--select", "superseded_objects", "probe_rows", "probe_absences", "probe_snapshots", "probe_copies",
-    "probe_events", "probe_accepted", "probe_log", "probe", "probe_ties", "probe_history",
-)  # fmt: skip
+PARTS = ("_rows", "_absences", "_snapshots", "_copies", "_events", "_accepted", "_log", "", "_ties", "_history")
+
+
+def models_of(name: str) -> tuple[str, ...]:
+    """What a rebuilt, an incremental and an as-of history are made of, without the other entities and the tills."""
+    return ("--exclude-resource-type", "test", "--select", "superseded_objects", *(name + part for part in PARTS))
+
+
+MODELS = models_of("probe")
 CHECKED = ("--indirect-selection", "cautious", *MODELS[2:])
 
 _FEED = """
@@ -53,23 +57,27 @@ _FEEDS = {
 }  # fmt: skip
 
 
-def mixed_project(folder: Path, *, every_version: bool = False) -> Path:
-    """A project with this entity and no other, made by its declaration alone."""
+def mixed_project(folder: Path, *, every_version: bool = False, twin: bool = False) -> Path:
+    """A project with this entity and no other but its twin, made by their declarations alone."""
     feeds = _FEED
-    for name, rest in _FEEDS.items():
-        columns = ["payload"] if name == "probe_stream" else ["k1", "k2", *ATTRIBUTES, "happened", "pos", "op"]
-        columns = columns[:5] if name == "probe_days" else columns
+    for feed, rest in _FEEDS.items():
+        columns = ["payload"] if feed == "probe_stream" else ["k1", "k2", *ATTRIBUTES, "happened", "pos", "op"]
+        columns = columns[:5] if feed == "probe_days" else columns
         declared = ", ".join(f"{{name: {c}, data_type: varchar}}" for c in columns)
-        feeds += _TABLE.format(
-            name=name, columns=declared, format="json" if name == "probe_stream" else "csv", rest=rest
+        table = _TABLE.format(
+            name=feed, columns=declared, format="json" if feed == "probe_stream" else "csv", rest=rest
         )
+        feeds += table
+        if twin and feed != "probe_parts":
+            feeds += table.replace("probe", "twin")
     project = project_with(folder, {"models/staging/probe.yml": feeds})
     kept = ("groups.yml", "staging/probe.yml", "staging/ledger.yml", "clean/superseded_objects.sql")
     for path in (project / "models").rglob("*"):
         if path.is_file() and path.relative_to(project / "models").as_posix() not in kept:
             path.unlink()
-    declared = entities.Declaration("probe", PROBE.key, (("t1", "varchar"), ("t2", "date")), (("o1", "varchar"),))
-    entities.write(declared, project)
+    for name in ("probe", "twin") if twin else ("probe",):
+        declared = entities.Declaration(name, PROBE.key, (("t1", "varchar"), ("t2", "date")), (("o1", "varchar"),))
+        entities.write(declared, project)
     if every_version:
         log = project / "models" / "core" / "probe.yml"
         log.write_text(log.read_text().replace("type1: [o1]", "type1: [o1]\n          type1_every_version: true"))
@@ -85,8 +93,11 @@ class Laid:
     etag: str
     instant: datetime | None
     rows: list[Any]
+    known_at: datetime
     superseded: bool = False
     released: bool = False
+    dismissed: bool = False
+    status: str = "loaded"
 
 
 @dataclass
@@ -95,6 +106,7 @@ class Mixed:
 
     platform: Platform
     entity: Entity = PROBE
+    name: str = "probe"
     laid: list[Laid] = field(default_factory=list)
     believed: list[tuple[datetime, list[dict[str, Any]]]] = field(default_factory=list)
     arrived: datetime | None = None
@@ -109,39 +121,66 @@ class Mixed:
             batch, now = registers.next_batch(session)
             for feed, instant, rows in objects:
                 number = len(self.laid)
-                key = replacing.key if replacing else f"stream_data/{feed}/{number:05d}"
+                staged_feed = feed.replace("probe", self.name)
+                key = replacing.key if replacing else f"stream_data/{staged_feed}/{number:05d}"
                 if replacing:
                     replacing.superseded = True
                     session.execute(
                         "update staging.object_ledger set status = 'superseded' where key = ? and status = 'loaded'",
                         [key],
                     )
-                    session.execute(f"update staging.{feed} set _superseded_at = ? where _key = ?", [now, key])
-                laid = Laid(feed, key, f"etag-{number}", instant, rows)
+                    session.execute(f"update staging.{staged_feed} set _superseded_at = ? where _key = ?", [now, key])
+                laid = Laid(feed, key, f"etag-{number}", instant, rows, now)
                 self.laid.append(laid)
                 staged = [(*_columns(feed, row), key, laid.etag, n, now, batch) for n, row in enumerate(rows, 1)]
                 names = ["payload"] if feed == "probe_stream" else ["k1", "k2", *ATTRIBUTES, "happened", "pos", "op"]
                 names = names[:5] if feed == "probe_days" else names
                 columns = dict.fromkeys([*names, "_key", "_etag", "_row", "_loaded_at", "_batch"], "")
-                insert(session, f"staging.{feed}", columns, staged)
+                insert(session, f"staging.{staged_feed}", columns, staged)
                 insert(
                     session, "staging.object_ledger", registers.LEDGER,
-                    [(feed, key, laid.etag, 1, now, instant, "loaded", batch, now)],
+                    [(staged_feed, key, laid.etag, 1, now, instant, "loaded", batch, now)],
                 )  # fmt: skip
             self.arrived = now
 
-    def release(self, laid: Laid) -> None:
-        laid.released = True
+    def lay_part(self, instant: datetime, status: str) -> Laid:
+        """A file of a snapshot that is `unreadable`, or `empty`: without a byte."""
+        number = len(self.laid)
+        feed = f"{self.name}_days"
         with self.platform.warehouse.writing("test") as session, session.transaction():
             batch, now = registers.next_batch(session)
-            insert(
-                session, "staging.quarantine_decisions", registers.DECISIONS,
-                [(laid.feed, laid.key, laid.etag, 0, "release", "", now, batch)],
-            )  # fmt: skip
+            laid = Laid(
+                "probe_days", f"stream_data/{feed}/{number:05d}", f"etag-{number}", instant, [], now, status=status
+            )
+            ledger = [(feed, laid.key, laid.etag, 1, now, instant, status, batch, now)]
+            insert(session, "staging.object_ledger", registers.LEDGER, ledger)
+            if status == "unreadable":
+                refused = [(feed, laid.key, laid.etag, 0, "", '["not_gzip"]', now, batch, None, None)]
+                insert(session, "staging.refused_rows", registers.REFUSED, refused)
+            self.laid.append(laid)
+            self.arrived = now
+        return laid
+
+    def release(self, laid: Laid) -> None:
+        laid.released = True
+        self._decide(laid, "release", [0])
+
+    def dismiss(self, laid: Laid) -> None:
+        """What keeps it from being whole: the object that cannot be read, the records without a key."""
+        laid.dismissed = True
+        keyless = [n for n, row in enumerate(laid.rows, 1) if None in row["key"]]
+        self._decide(laid, "dismiss", keyless if laid.status == "loaded" else [0])
+
+    def _decide(self, laid: Laid, decision: str, rows: list[int]) -> None:
+        with self.platform.warehouse.writing("test") as session, session.transaction():
+            batch, now = registers.next_batch(session)
+            feed = laid.feed.replace("probe", self.name)
+            decided = [(feed, laid.key, laid.etag, row, decision, "", now, batch) for row in rows]
+            insert(session, "staging.quarantine_decisions", registers.DECISIONS, decided)
             self.arrived = now
 
     def build(self, *arguments: str) -> None:
-        self.platform.build(*(arguments or MODELS))
+        self.platform.build(*(arguments or models_of(self.name)))
 
     def believe(self) -> None:
         """Remembers what the history says now, to ask for it later as of now."""
@@ -158,20 +197,25 @@ class Mixed:
         truncates: list[Snapshot] = []
         for laid in self.standing():
             events += [event for n, row in enumerate(laid.rows, 1) if (event := _event(laid, n, row)) is not None]
-            if laid.feed == "probe_days":
+            if laid.feed == "probe_days" and not (laid.status == "unreadable" and laid.dismissed):
                 keys = [row["key"] for row in laid.rows]
+                whole = {
+                    "loaded": laid.dismissed or all(None not in k for k in keys),
+                    "empty": laid.released,
+                    "unreadable": False,
+                }
                 snapshots.append(
                     Snapshot(
                         laid.instant or EPOCH,
                         present=frozenset(k for k in keys if None not in k),
-                        complete=all(None not in k for k in keys),
+                        complete=whole[laid.status],
                         released=laid.released,
                     )
                 )
             if laid.feed == "probe_stream":
                 for row in laid.rows:
                     if row["op"] == "t":
-                        truncates.append(Snapshot(row["at"], frozenset(), truncate=True))
+                        truncates.append(Snapshot(row["at"], frozenset(), truncate=True, position=_read(laid, row)))
                     elif row["op"] in "rcud":
                         # What the stream had by then: a set that deletes nothing.
                         truncates.append(Snapshot(row["at"], frozenset([row["key"]]), complete=False))
@@ -219,15 +263,19 @@ def _event(laid: Laid, number: int, row: dict[str, Any]) -> Event | None:
     if None in row["key"] or row.get("bad") or row["op"] in ("t", "tombstone"):
         return None
     if laid.feed == "probe_days":
-        return Event(row["key"], laid.instant or EPOCH, "upsert", row["values"], (Decimal(number),))
+        position = (Decimal(number),)
+        return Event(row["key"], laid.instant or EPOCH, "upsert", row["values"], position, known_at=laid.known_at)
     delete = row["op"] in ("D", "d")
-    position = row["pos"]
-    if laid.feed == "probe_stream" and position is not None and len(position) == 2:
-        position = (*position, Decimal(0))
     return Event(
-        row["key"], row["at"], "delete" if delete else "upsert", {} if delete else row["values"], position,
-        partial=laid.feed == "probe_parts",
+        row["key"], row["at"], "delete" if delete else "upsert", {} if delete else row["values"], _read(laid, row),
+        partial=laid.feed == "probe_parts", known_at=laid.known_at,
     )  # fmt: skip
+
+
+def _read(laid: Laid, row: dict[str, Any]) -> Any:
+    """The position that the row states, as it is read: of a binlog with the row of its statement."""
+    position = row["pos"]
+    return (*position, Decimal(0)) if laid.feed == "probe_stream" and position and len(position) == 2 else position
 
 
 def as_on_snowflake(project: Path, *, strict: bool = True) -> Path:
@@ -259,14 +307,16 @@ def with_colliding_hashes(project: Path) -> Path:
 
 
 def random_objects(
-    chance: random.Random, keys: Sequence[tuple[str, str]], count: int
+    chance: random.Random, keys: Sequence[tuple[str, str]], count: int, *, parts: bool = True
 ) -> list[tuple[str, datetime | None, list[Any]]]:
-    """Objects of all four feeds: few instants and few values, so that everything meets."""
+    """Objects of all four feeds, or without partial ones: few instants and few values, so that everything meets."""
     objects: list[tuple[str, datetime | None, list[Any]]] = []
     said: dict[str, list[Any]] = {}
     before = [list(keys)]
     for _ in range(count):
         feed = chance.choice(("probe_changes", "probe_parts", "probe_days", "probe_days", "probe_stream"))
+        if feed == "probe_parts" and not parts:
+            feed = "probe_changes"
         if feed == "probe_days":
             # Of all keys, or nearly those that some file before had, as is the way of snapshots.
             share, of = (
@@ -334,11 +384,12 @@ def keys_of(number: int) -> list[tuple[str, str]]:
     return [(f"k{n // 7}", f"s{n % 7}") for n in range(number)]
 
 
-def known(platform: Platform, at: datetime) -> list[dict[str, Any]]:
-    """The history as it was believed at an instant, by the table function."""
-    text = at.isoformat(sep=" ")
+def known(platform: Platform, at: datetime, valid: datetime | None = None) -> list[dict[str, Any]]:
+    """The history as it was believed at an instant, or what of it held at another, by the table functions."""
+    function = "probe_as_of" if valid else "probe_history_as_of"
+    instants = ", ".join(f"timestamp '{i.isoformat(sep=' ')}'" for i in (valid, at) if i)
     with platform.warehouse.reading() as session:
-        names, rows = session.result(f"select * from core.probe_history_as_of(timestamp '{text}')")
+        names, rows = session.result(f"select * from core.{function}({instants})")
         return [dict(zip(names, row, strict=True)) for row in rows]
 
 

@@ -32,6 +32,7 @@ class Laid:
     key: str
     etag: str
     events: list[Event]
+    known_at: datetime
     superseded: bool = False
 
 
@@ -62,7 +63,7 @@ class Stage:
                         [key],
                     )
                     session.execute("update staging.customers set _superseded_at = ? where _key = ?", [now, key])
-                laid.append(Laid(key, f"etag-{self.count}", list(events)))
+                laid.append(Laid(key, f"etag-{self.count}", list(events), now))
                 self._write(session, laid[-1], batch, now)
         self.laid += laid
         return laid
@@ -97,7 +98,9 @@ class Stage:
 
     def truth(self) -> Truth:
         """What the events that stand must come to."""
-        standing = (event for laid in self.laid if not laid.superseded for event in laid.events)
+        standing = (
+            replace(e, known_at=laid.known_at) for laid in self.laid if not laid.superseded for e in laid.events
+        )
         return fold(CUSTOMERS, (replace(e, values={}) if e.op == "delete" else e for e in standing))
 
 
@@ -159,6 +162,19 @@ def assert_equals_truth(platform: Platform, truth: Truth, entity: Entity = CUSTO
         assert not surplus and not missing, (
             f"core.{table}: surplus {sorted(map(str, surplus))[:3]}, missing {sorted(map(str, missing))[:3]}"
         )
-    log = platform.rows(f"select {', '.join(entity.key)}, event_time, op, content from core.{name}_log")
-    told = [tuple(row[c] for c in (*entity.key, "event_time", "op", "content")) for row in truth.log]
-    assert sorted(log) == sorted(told), f"core.{name}_log holds other events than the oracle's"
+    identity = (*entity.key, "event_time", "op", "content")
+    log = {tuple(row[c] for c in identity): row for row in platform.table(f"core.{name}_log")}
+    told = {tuple(row[c] for c in identity): row for row in truth.log}
+    assert log.keys() == told.keys(), f"core.{name}_log holds other events than the oracle's"
+    # Positions are text that sorts as the numbers do: the same rank, and none where there is none.
+    ranks = [_ranks(row["position"] for row in rows.values()) for rows in (log, told)]
+    for event, row in told.items():
+        found = [rank.get(of[event]["position"]) for rank, of in zip(ranks, (log, told), strict=True)]
+        assert found[0] == found[1], f"core.{name}_log: the position of {event} is {log[event]['position']}"
+        # Of what follows from absence the oracle does not say when it was known.
+        known = row["op"] == "delete" or row["known_at"] in (None, log[event]["known_at"])
+        assert known, f"core.{name}_log: {event} was known at {log[event]['known_at']}, not {row['known_at']}"
+
+
+def _ranks(positions: Iterable[Any]) -> dict[Any, int]:
+    return {at: rank for rank, at in enumerate(sorted({position for position in positions if position is not None}))}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from c360_assets.landing import Bucket
-from generator.truth import Event
-from tests.engine.streams import Stage, assert_equals_truth, random_events
+from generator.truth import Event, changes
+from tests.engine.streams import Stage, assert_equals_truth, expected, random_events
 from tests.parts import Platform, settings_at
 
 # What the stream goes through; the last build of each test is the whole project with its checks.
@@ -46,6 +46,8 @@ def test_any_order_and_batching_gives_what_the_oracle_says(seed: int, tmp_path: 
             stage.platform.build(*MODELS)
         stage.platform.build()
         assert_equals_truth(stage.platform, stage.truth())
+        told = stage.platform.table("core.v_customer_change_data")
+        assert expected(told) == expected(changes(stage.truth()))
         digests.append(stage.platform.digest())
     assert digests[0] == digests[1] == digests[2]
     stage.platform.build("--full-refresh")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from c360_assets import quarantine
+from c360_assets import entities, history, quarantine
 from c360_assets.landing import Bucket
 from c360_assets.quarantine import Choice
 from generator import debezium, dms
@@ -32,6 +33,12 @@ sources:
           meta:
             feed: {prefix: customer_days/, formats: [csv], entity: customer, kind: snapshot, event_time: {name: 'day_(\\d{14})'}}
 """
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a feed of daily snapshots."""
+    return project_with(tmp_path_factory.mktemp("days"), {"models/staging/customer_days.yml": DAYS})
 
 
 def land(platform: Platform, feed: str, objects: Iterable[GeneratedObject]) -> list[GeneratedObject]:
@@ -60,16 +67,47 @@ def test_debezium_with_every_fault_comes_to_what_its_envelopes_say(connector: st
     assert_equals_truth(platform, truth)
 
 
-def test_dms_full_load_and_changes_with_every_fault_come_to_what_they_say(platform: Platform) -> None:
+def test_dms_beside_debezium_with_every_fault_comes_to_what_both_say(platform: Platform) -> None:
     objects = list(
         dms.generate(DmsSpec(customers=400, rows_per_file=150, days=1, interval=10_800, seed=5, faults=DMS_MIX))
     )
+    beside = list(debezium.generate(DebeziumSpec(customers=100, rows_per_file=90, days=1, interval=21_600, seed=6)))
     sent = land(platform, "customers_dms", reversed(objects))
+    said = land(platform, "customers_debezium", beside)
     platform.load("customers_dms", objects=4)
+    platform.load("customers_debezium")
     platform.build()
-    truth = fold(CUSTOMERS, truth_of_changes(sent))
+    events = [*truth_of_changes(sent), *truth_of_changes(said)]
+    assert {e.key for e in truth_of_changes(sent)} & {e.key for e in truth_of_changes(said)}
+    truth = fold(CUSTOMERS, events)
     assert any(row["valid_from"].year == 1970 for row in truth.history)
     assert_equals_truth(platform, truth)
+
+
+def test_rows_of_a_full_load_are_in_no_order_and_tie(platform: Platform) -> None:
+    platform.put("LOAD00000001.csv", b"customer_id,city\nC2,Bonn\nC1,Rome\n", "customers_dms")
+    platform.put("LOAD00000002.csv", b"customer_id,city\nC1,Oslo\n", "customers_dms")
+    platform.sync("customers_dms")
+    assert platform.rows("select customer_id, rule from core.customer_ties") == [("C1", "content")]
+    assert platform.rows("select distinct position from core.customer_log") == [(None,)]
+
+
+def test_of_what_comes_at_the_instant_of_a_truncate_the_position_decides(platform: Platform) -> None:
+    """As a transaction of PostgreSQL that writes, empties the table and writes again: one time, rising LSNs."""
+
+    def envelope(lsn: int, op: str, key: str | None = None) -> str:
+        after = {"customer_id": key, "city": "Rome"} if key else None
+        return json.dumps(
+            {"op": op, "before": None, "after": after, "source": {"ts_ms": 1_700_000_000_000, "lsn": lsn}}
+        )
+
+    body = "\n".join((envelope(5, "c", "C1"), envelope(6, "t"), envelope(7, "c", "C2")))
+    platform.put("one.json", body.encode(), "customers_debezium")
+    platform.sync("customers_debezium")
+    assert platform.rows("select customer_id from core.customer") == [("C2",)]
+    assert platform.rows("select count(*) from core.customer_ties") == [(0,)]
+    platform.build("--full-refresh", *BUILD)
+    assert platform.rows("select customer_id from core.customer") == [("C2",)]
 
 
 def test_real_envelopes_come_to_the_last_state_that_they_name(shared: Path, platform: Platform) -> None:
@@ -87,8 +125,9 @@ def test_real_envelopes_come_to_the_last_state_that_they_name(shared: Path, plat
     ]
 
 
-def test_a_snapshot_that_lacks_too_many_is_held_until_it_is_released(tmp_path: Path, bucket: Bucket) -> None:
-    project = project_with(tmp_path, {"models/staging/customer_days.yml": DAYS})
+def test_a_snapshot_that_lacks_too_many_is_held_until_it_is_released(
+    tmp_path: Path, bucket: Bucket, project: Path
+) -> None:
     platform = Platform(settings_at(tmp_path / "home"), bucket, project=project)
 
     def day(number: int, customers: Iterable[int], city: str = "Rome") -> None:
@@ -104,6 +143,12 @@ def test_a_snapshot_that_lacks_too_many_is_held_until_it_is_released(tmp_path: P
     assert current() == {f"C{n}" for n in range(9)}
     day(4, range(3), "Oslo")  # a cut file: 6 of 9 are missing
     assert len(current()) == 9
+    customer = entities.find_entity(project, "customer")
+    with platform.warehouse.reading() as session:
+        told = {row["effect"]: row["notes"] for row in history.explain(session, customer, ["C5"])}
+    assert told["held back"] == (
+        "the snapshot lacks the key, but 6 of 9 keys as well: it deletes when a person releases it"
+    )
     assert platform.rows("select count(*) from core.customer where city = 'Oslo'") == [(3,)]
     with platform.warehouse.reading() as session:
         (held,) = quarantine.entries(session, Choice(reason="too_many_deletes"))
@@ -124,8 +169,7 @@ def test_a_snapshot_that_lacks_too_many_is_held_until_it_is_released(tmp_path: P
     ) == [("delete", 1)]
 
 
-def test_a_file_with_a_key_that_cannot_be_read_deletes_nothing(tmp_path: Path, bucket: Bucket) -> None:
-    project = project_with(tmp_path, {"models/staging/customer_days.yml": DAYS})
+def test_a_file_with_a_key_that_cannot_be_read_deletes_nothing(tmp_path: Path, bucket: Bucket, project: Path) -> None:
     platform = Platform(settings_at(tmp_path / "home"), bucket, project=project)
     platform.put("day_20240101000000.csv", b"customer_id,city\nC1,Rome\nC2,Rome\nC3,Rome\n", "customer_days")
     platform.put("day_20240102000000.csv", b"customer_id,city\nC1,Rome\n ,Rome\nC3,Rome\n", "customer_days")
@@ -140,3 +184,41 @@ def test_a_file_with_a_key_that_cannot_be_read_deletes_nothing(tmp_path: Path, b
     quarantine.decide(platform.warehouse, refused, "dismiss", "a trailer, no customer")
     platform.build()
     assert platform.rows("select customer_id from core.customer order by 1") == [("C1",), ("C3",)]
+
+
+def test_a_part_that_cannot_be_read_or_is_empty_leaves_it_open_what_the_whole_lacks(
+    tmp_path: Path, bucket: Bucket, project: Path
+) -> None:
+    platform = Platform(settings_at(tmp_path / "home"), bucket, project=project)
+    first, second = (b"customer_id,city\n" + b"".join(b"C%d,Rome\n" % n for n in range(*p)) for p in ((0, 6), (6, 10)))
+    packed = gzip.compress(second)
+    platform.put("day_20240101000000.csv", first + second.split(b"\n", 1)[1], "customer_days")
+    platform.put("day_20240102000000_a.csv", first, "customer_days")
+    platform.put("day_20240102000000_b.csv.gz", packed[: len(packed) // 2], "customer_days")
+    platform.put("day_20240103000000_a.csv", first, "customer_days")
+    platform.put("day_20240103000000_b.csv", b"", "customer_days")
+    platform.sync("customer_days")
+    verdicts = "select verdict from clean.customer_snapshots order by event_time"
+    assert platform.rows(verdicts) == [("stands",), ("incomplete",), ("incomplete",)]
+    assert platform.rows("select count(*) from core.customer") == [(10,)]
+    platform.put("day_20240102000000_b.csv.gz", packed, "customer_days")
+    platform.put("day_20240103000000_b.csv", second.replace(b"C9,Rome\n", b""), "customer_days")
+    platform.sync("customer_days")
+    assert platform.rows(verdicts) == [("stands",), ("stands",), ("stands",)]
+    assert platform.rows("select count(*) from core.customer") == [(9,)]
+
+
+def test_what_was_implied_stays_known_since_its_file_came_also_after_a_rebuild(
+    tmp_path: Path, bucket: Bucket, project: Path
+) -> None:
+    platform = Platform(settings_at(tmp_path / "home"), bucket, project=project)
+    for number, body in ((1, b"C1,Rome\nC2,Rome\n"), (2, b"C1,Rome\n"), (3, b"C1,Oslo\n")):
+        platform.put(f"day_202401{number:02}000000.csv", b"customer_id,city\n" + body, "customer_days")
+        platform.load("customer_days")
+    loaded = "select cast(loaded_at as varchar) from staging.object_ledger order by key"
+    first, second, _ = [at for (at,) in platform.rows(loaded)]
+    for arguments in ((), ("--full-refresh",)):
+        platform.build(*arguments)
+        held = "select count(*) from core.customer_as_of(timestamp '2024-01-05', timestamp '{}')"
+        assert platform.rows(held.format(first)) == [(2,)]
+        assert platform.rows(held.format(second)) == [(1,)]

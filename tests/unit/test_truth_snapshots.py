@@ -71,8 +71,21 @@ def test_a_key_known_from_later_instants_only_is_not_deleted() -> None:
     assert deletes(snap(1, "a"), snap(2, "ab")) == []
 
 
-def test_a_key_known_from_the_same_instant_only_is_not_deleted() -> None:
-    assert deletes(truncate(1), snap(1, "a")) == []
+def test_of_a_key_known_from_the_instant_of_a_truncate_only_the_order_of_events_decides() -> None:
+    assert deletes(truncate(1), snap(1, "a")) == [(1, "a")]
+
+
+def test_a_truncate_deletes_at_its_position_the_greatest_of_its_instant() -> None:
+    files = [snap(1, "a"), *(replace(truncate(2), position=at) for at in (None, (Decimal(5),), (Decimal(4),)))]
+    assert [event.position for event in implied_deletes(files, None)] == [(Decimal(5),)]
+
+
+def test_what_comes_at_the_instant_of_a_truncate_and_before_its_position_goes_with_it() -> None:
+    truncated = replace(truncate(1), position=(Decimal(6),))
+    for position, stands in ((5, False), (7, True)):
+        row = Event(("a",), at(1), "upsert", {"city": "Rome"}, (Decimal(position),))
+        truth = fold(Entity(("id",), ("city",)), [row, *implied_deletes([snap(1, "a"), truncated], None)])
+        assert bool(truth.current) is stands
 
 
 def test_an_empty_complete_file_deletes_all() -> None:
@@ -241,6 +254,7 @@ def test_what_is_deleted_was_there_before_and_is_not_there_now(files: list[Snaps
     emptied = {file.instant for file in files if file.truncate}
     for event in events:
         assert event.event_time in standing
-        assert any(event.key in file.present for file in files if file.instant < event.event_time)
+        before = event.event_time if event.event_time in emptied else event.event_time - timedelta(microseconds=1)
+        assert any(event.key in file.present for file in files if file.instant <= before)
         if event.event_time not in emptied:
             assert not any(event.key in file.present for file in files if file.instant == event.event_time)
