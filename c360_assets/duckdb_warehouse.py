@@ -263,6 +263,9 @@ class DuckDBSession:
         named = "select table_schema || '.' || table_name from information_schema.tables"
         return {name for (name,) in self.rows(f"{named} where table_catalog = current_database()")}
 
+    def columns(self, table: str) -> list[str]:
+        return [name.lower() for name in self.result(f"select * from {table} limit 0")[0]]
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         self.execute("begin transaction")
@@ -273,12 +276,22 @@ class DuckDBSession:
             raise
         self.execute("commit")
 
-    def ensure(self, table: str, columns: Mapping[str, str], *, transient: bool = False) -> None:
+    def ensure(
+        self, table: str, columns: Mapping[str, str], *, transient: bool = False, document: str | None = None
+    ) -> None:
         self.execute(f"create schema if not exists {table.split('.')[0]}")
         shape = ", ".join(f"{name} {self._TYPES[kind]}" for name, kind in columns.items())
         self.execute(f"create table if not exists {table} ({shape})")
-        for name, kind in columns.items():
-            self.execute(f"alter table {table} add column if not exists {name} {self._TYPES[kind]}")
+        there = self.columns(table)
+        if not set(columns) <= set(there):
+            with self.transaction():
+                for name, kind in columns.items():
+                    if name in there:
+                        continue
+                    self.execute(f"alter table {table} add column {name} {self._TYPES[kind]}")
+                    if document in there and kind == TEXT:
+                        given = f"json_extract_string({document}, '$.\"{name}\"')"
+                        self.execute(f"update {table} set {name} = {given} where {given} is not null")
 
     def put(self, files: Sequence[Path]) -> str:
         return "[" + ", ".join("'" + str(f).replace("'", "''") + "'" for f in files) + "]"

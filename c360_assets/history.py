@@ -60,8 +60,9 @@ def at(spans: Sequence[Span], instant: datetime) -> Span | None:
 
 
 def explain(session: Session, entity: Declaration, key: Sequence[str]) -> list[Row]:
-    """Every event of one key in the order in which they apply, with what it did and why, then what was refused.
+    """Every event of one key in the order in which they apply, with what it did and why.
 
+    Then what counts no more or not yet: events that nothing states any more, deletes that wait for a person, refusals.
     Columns: event_time, op, effect, notes, known_at, feed, object, row.
     """
     events = _rows(
@@ -72,6 +73,8 @@ def explain(session: Session, entity: Declaration, key: Sequence[str]) -> list[R
     )
     copies = _copies(session, entity, key)
     told = list(_told(entity, events, copies))
+    told += _taken_back(events, copies)
+    told += _held(session, entity, key)
     refused = _rows(
         session,
         f"""
@@ -148,12 +151,42 @@ def _copied(copies: Sequence[Row]) -> Iterator[str]:
         yield f"{taken_back} copies were taken back with the object that held them"
 
 
+def _taken_back(events: Sequence[Row], copies: Mapping[tuple[Any, ...], list[Row]]) -> Iterator[Row]:
+    """Events whose every copy was in an object that was replaced."""
+    there = {_identity(row) for row in events}
+    for identity in sorted(copies.keys() - there):
+        notes = "its object was replaced, and nothing says so any more"
+        if len(copies[identity]) > 1:
+            notes = f"each of the {len(copies[identity])} objects that said so was replaced"
+        yield _line(copies[identity][0], "taken back", notes)
+
+
+def _held(session: Session, entity: Declaration, key: Sequence[str]) -> Iterator[Row]:
+    """Deletes that snapshots imply whose guard holds them."""
+    seen = f"select 1 from clean.{entity.name}_rows where {_is(entity)} and _feed = held.feed and event_time"
+    for row in _rows(
+        session,
+        f"""
+        select feed as _feed, event_time, _key, count_missing, count_before
+        from clean.{entity.name}_snapshots as held
+        where verdict = 'held'
+            and exists ({seen} < held.event_time)
+            and not exists ({seen} = held.event_time)
+        order by event_time, feed
+        """,
+        [*key, *key],
+    ):
+        share = f"{row['count_missing']} of {row['count_before']} keys"
+        notes = f"the snapshot lacks the key, but {share} as well: it deletes when a person releases it"
+        yield _line(row | {"op": "delete", "known_at": None, "_row": 0}, "held back", notes)
+
+
 def _copies(session: Session, entity: Declaration, key: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
     found: dict[tuple[Any, ...], list[Row]] = {}
     rows = _rows(
         session,
         f"""
-        select event_time, op, content, _key, _row, _retracted_by
+        select event_time, op, content, known_at, _feed, _key, _row, _retracted_by
         from clean.{entity.name}_copies
         where {_is(entity)}
         order by _batch, _key, _row, _etag

@@ -84,6 +84,10 @@ class _Comparison:
             yield from self._found("daily sales", "changed", ("sales_date", "store_id", "currency"), changed)
 
     def _of_entity(self, entity: Declaration) -> Iterator[Effect]:
+        had = self._columns(f"core.{entity.name}")
+        if had is not None and not set(entity.key) <= set(had):
+            yield Effect(entity.name, "made anew, by another key", 1, (" ".join(entity.key),))
+            return
         key = ", ".join(entity.key)
         row = (*entity.key, *entity.attributes)
         version = (*row, "valid_from", "valid_to")
@@ -99,7 +103,9 @@ class _Comparison:
             entity.name, "changed", entity.key, f"select {key} from ({self._only(current, row)}) where {was_there}"
         )
         yield from self._vanished(entity.name, "deleted", current, entity.key, entity.key)
-        # The past changes where an ended version is no more what it was, or one begins before the last that there was.
+        # The past changes where an ended version is no more what it was, or one begins before the last that there was,
+        # or with it and says something else.
+        anew = f"select {key}, valid_from from ({self._only(history, (*row, 'valid_from'))})"
         yield from self._found(
             entity.name,
             "spliced",
@@ -112,6 +118,7 @@ class _Comparison:
                 select {key}, max(valid_from) as last_from from {self._before(history)} group by {key}
             ) using ({key})
             where valid_from < last_from
+                or (valid_from = last_from and valid_to is not null and ({key}, valid_from) in ({anew}))
             """,
         )
 
@@ -119,10 +126,15 @@ class _Comparison:
         return f"{self._there}.{table}" if table in self._had else f"(select * from {table} where false)"
 
     def _only(self, table: str, columns: Sequence[str], *, before: bool = False) -> str:
-        """Rows of now that were not there, or of before that are not there any more."""
-        names = ", ".join(columns)
-        sides = [f"select {names} from {table}", f"select {names} from {self._before(table)}"]
+        """Rows of now that were not there, or of before that are not there any more; a column that is new was null."""
+        had = self._columns(table)
+        then = ", ".join(name if name == "*" or had is None or name in had else f"null as {name}" for name in columns)
+        sides = [f"select {', '.join(columns)} from {table}", f"select {then} from {self._before(table)}"]
         return " except ".join(reversed(sides) if before else sides)
+
+    def _columns(self, table: str) -> list[str] | None:
+        """Of the table as it was; None where there was none."""
+        return self._session.columns(f"{self._there}.{table}") if table in self._had else None
 
     def _appeared(
         self, of: str, effect: str, table: str, columns: Sequence[str], shown: Sequence[str], where: str = "true"

@@ -72,8 +72,10 @@ def prepare_tables(session: Session, feeds: Sequence[Feed]) -> None:
     session.ensure("staging.refused_rows", REFUSED)
     session.ensure("staging.quarantine_decisions", DECISIONS)
     for feed in feeds:
-        # What was received is on S3; what was seen and decided is nowhere else.
-        session.ensure(f"staging.{feed.name}", dict.fromkeys(feed.columns, TEXT) | LINEAGE, transient=True)
+        # What was received is on S3; what was seen and decided is nowhere else. A column that is declared only now may
+        # have come all along.
+        columns = dict.fromkeys(feed.columns, TEXT) | LINEAGE
+        session.ensure(f"staging.{feed.name}", columns, transient=True, document="_extra")
 
 
 def next_batch(session: Session) -> tuple[str, datetime]:

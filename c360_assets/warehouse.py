@@ -60,14 +60,21 @@ class Session(Protocol):
         """Every `schema.table` that there is, views too."""
         ...
 
+    def columns(self, table: str) -> list[str]:
+        """Those of `schema.table`, lower case, in their order."""
+        ...
+
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing, and one at a time among those who load."""
         ...
 
-    def ensure(self, table: str, columns: Mapping[str, str], *, transient: bool = False) -> None:
+    def ensure(
+        self, table: str, columns: Mapping[str, str], *, transient: bool = False, document: str | None = None
+    ) -> None:
         """Makes `schema.table` with the columns {name: type of ours}, or adds what it lacks. Not in a transaction.
 
-        `transient`: its rows can be made again, and no copies need be kept of them.
+        `transient`: its rows can be made again, and no copies need be kept of them. `document`: a column of JSON
+        objects; a text column that is added gets what stands there under its name.
         """
         ...
 

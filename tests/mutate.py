@@ -44,15 +44,15 @@ class Mutant:
     whole: bool = False
 
 
-FOLD, WRITE, VIEWS, ABSENCES, AS_OF, DIALECT = (
-    "scd2_fold.sql", "scd2_write.sql", "scd2_views.sql", "absences.sql", "scd2_as_of.sql", "dialect.sql",
+FOLD, WRITE, VIEWS, ABSENCES, AS_OF, DIALECT, SHAPE, ROWS, DEBEZIUM = (
+    "scd2_fold.sql", "scd2_write.sql", "scd2_views.sql", "absences.sql", "scd2_as_of.sql", "dialect.sql", "scd2.sql", "entity_rows.sql", "debezium.sql",
 )  # fmt: skip
 MUTANTS = [
     Mutant("a copy with a position raises one without", FOLD, "or is_merged_anew or stored_position is null then incoming_position", "or is_merged_anew then incoming_position"),
     Mutant("a copy without a position takes none away", FOLD, "when incoming_position is null then stored_position\n", ""),
     Mutant("copies that were taken back do not count", FOLD, "where stream._retracted_by is null\n    and (", "where ("),
-    Mutant("the greatest position of the copies counts", FOLD, "max(position) as greatest_position", "min(position) as greatest_position"),
-    Mutant("a full copy makes nulls values", FOLD, "case when count(given) = count(*) then max(given) end as common_given", "max(given) as common_given"),
+    Mutant("the greatest position of the copies counts", FOLD, "max(incoming.position) over", "min(incoming.position) over"),
+    Mutant("a full copy makes nulls values", FOLD, "case when count(incoming.given) over {{ of_one }} = count(*) over {{ of_one }} then max(incoming.given) over {{ of_one }} end", "max(incoming.given) over {{ of_one }}"),
     Mutant("what stands of a retracted event is merged anew", FOLD, " or retracted.content is not null{% endif %})", "{% endif %})"),
     Mutant("the earliest change of a key bounds what is read", FOLD, "min(event_time) as since", "max(event_time) as since"),
     Mutant("a row that ends at the earliest change is read", DIALECT, "where log.next_at >= touched.since", "where log.next_at > touched.since"),
@@ -92,7 +92,7 @@ MUTANTS = [
     Mutant("only instants touched have their ties made again", FOLD, "    where exists (\n      select 1 from ({{ scd2_instants(entity, work) }}) as instants where {{ agree('merged', 'instants', instant) }}\n    )\n", ""),
     Mutant("events that went leave the log", WRITE, "where incoming._id is null\n  ) as w", "where false\n  ) as w"),
     Mutant("marks that changed are written", WRITE, "where folded.is_stored and (", "where false and ("),
-    Mutant("stored events are not added again", WRITE, "on incoming._id = folded._id\n    where not folded.is_stored\n", "on incoming._id = folded._id\n    where true\n"),
+    Mutant("stored events are not added again", WRITE, "where not folded.is_stored{{ part }}", "where true{{ part }}"),
     Mutant("a key without an open version leaves current", WRITE, "left join (select * from {{ work }}__open where {{ same }}) as still", "left join {{ work }}__open as still"),
     Mutant("new open versions come to current", WRITE, "where not folded.is_stored and folded.is_version and folded.next_at is null", "where false"),
     Mutant("a version that opens again comes to current", WRITE, "where is_stored and not ({{ same }})) as w", "where false) as w"),
@@ -103,20 +103,60 @@ MUTANTS = [
     Mutant("the current row is the open version", VIEWS, "from {{ log }}\nwhere is_version and next_at is null", "from {{ log }}\nwhere is_version"),
     Mutant("the history has versions alone", VIEWS, "from {{ log }}\nwhere is_version\n", "from {{ log }}\nwhere op = 'upsert'\n"),
     Mutant("type 1 in every version is the last one's", VIEWS, "order by version_from rows between unbounded preceding and unbounded following", "order by version_from rows between unbounded preceding and current row"),
-    Mutant("only what was there before is deleted", ABSENCES, "and seen.first_at < verdicts.event_time", ""),
+    Mutant("only what was there before is deleted", ABSENCES, "and (seen.first_at < verdicts.event_time or", "and (true or"),
     Mutant("what is there is not deleted", ABSENCES, "in ('stands', 'released', 'truncate') and there.feed is null", "in ('stands', 'released', 'truncate')"),
-    Mutant("a truncate takes what comes at its instant too", ABSENCES, "    and verdicts.verdict <> 'truncate'\n", ""),
+    Mutant("a truncate takes what comes at its instant too", ABSENCES, "      and verdicts.verdict <> 'truncate'\n", ""),
     Mutant("a held file deletes nothing", ABSENCES, "where verdicts.verdict in ('stands', 'released', 'truncate')", "where verdicts.verdict in ('stands', 'released', 'truncate', 'held')"),
     Mutant("an incomplete file deletes nothing", ABSENCES, "      when not this_set.is_complete then 'incomplete'\n", ""),
     Mutant("a file of an instant makes the whole incomplete", ABSENCES, "min(case when is_complete then 1 else 0 end) = 1 as is_complete", "max(case when is_complete then 1 else 0 end) = 1 as is_complete"),
     Mutant("a release is final", ABSENCES, "when this_set.is_released then 'released'", "when this_set.is_released then 'held'"),
-    Mutant("too many is more than the share", ABSENCES, "counted.count_missing <= {{", "counted.count_missing >= {{"),
+    Mutant("too many is more than the share", ABSENCES, "not count_missing <= {{", "not count_missing >= {{"),
     Mutant("a held file is not what the next is judged against", ABSENCES, "verdict in ('stands', 'released', 'truncate')\" %}", "verdict in ('stands', 'released', 'truncate', 'held')\" %}"),
     Mutant("what stood before the earliest change is judged against", ABSENCES, "from {{ snapshots }}\n      where feed = {{ feed }} and {{ stands }}", "from {{ snapshots }}\n      where false"),
     Mutant("a set is judged against the last that stands", ABSENCES, "select max(event_time) as stood_at", "select min(event_time) as stood_at"),
     Mutant("verdicts are made again from the earliest change", ABSENCES, "select feed, min(event_time) as since", "select feed, max(event_time) as since"),
     Mutant("deletes that do not follow any more are taken back", ABSENCES, "and stood.event_time >= since.since and desired._feed is null", "and false"),
-    Mutant("a refused row with a readable key is there", ABSENCES, "select _feed as feed, event_time, {{ key }}\n  from ({{ stream }}) as stream\n  where _retracted_by is null", "select _feed as feed, event_time, {{ key }}\n  from ({{ stream }}) as stream\n  where _retracted_by is null and false"),
+    Mutant("a refused row with a readable key is there", ABSENCES, "where _retracted_by is null and op <> 'truncate' and event_time is not null", "where _retracted_by is null and false and event_time is not null"),
+    Mutant("a copy is known since the earliest", FOLD, "min(incoming.known_at) over", "max(incoming.known_at) over"),
+    Mutant("a later copy leaves the known time", FOLD, "else least(stored_known_at, incoming_known_at)", "else incoming_known_at"),
+    Mutant("what stands of a retracted event says since when it is known", FOLD, "when not is_stored or is_merged_anew then incoming_known_at", "when not is_stored then incoming_known_at"),
+    Mutant("what stands of a retracted event says what it gives", FOLD, "when not is_stored or is_merged_anew then incoming_given", "when not is_stored then incoming_given"),
+    Mutant("the first copy alone stands", FOLD, "where copy > 1) as w", "where copy > 2) as w"),
+    Mutant("an event that came once is not settled", FOLD, "where count_copies > 1", "where count_copies > 2"),
+    Mutant("keys of which something went are touched", FOLD, "  union all\n  select {{ entity.key | join(', ') }}, event_time from {{ work }}__retracted\n", ""),
+    Mutant("type 1 columns open no version", FOLD, "content_hash(by_name(entity.tracked, 'stream.'), entity.types)", "content_hash(by_name(entity.attributes, 'stream.'), entity.types)"),
+    Mutant("type 1 columns open no version, filled in", SHAPE, "content_hash(by_name(entity.tracked), entity.types)", "content_hash(by_name(entity.attributes), entity.types)"),
+    Mutant("a change is an update", FOLD, "when previous_state <> {{ state }} then 'update'\n      end as start_change_type", "when previous_state <> {{ state }} then 'insert'\n      end as start_change_type"),
+    Mutant("an open version is ended by nothing", FOLD, "nullif(end_type, 'open') as ended_by", "end_type as ended_by"),
+    Mutant("a version that was closed may open again", FOLD, "coalesce(merged.stored_is_version and merged.stored_next_at is null, false) as was_open", "true as was_open", whole=True),
+    Mutant("what only the next event changes is written", WRITE, "apart([scd2_ends(), ", "apart([[], "),
+    Mutant("a raised position is written", WRITE, "['position', 'known_at'] + moving + scd2_starts()", "['known_at'] + moving + scd2_starts()"),
+    Mutant("a known time that changed is written", WRITE, "['position', 'known_at'] + moving + scd2_starts()", "['position'] + moving + scd2_starts()"),
+    Mutant("a start that changed is written", WRITE, "['position', 'known_at'] + moving + scd2_starts()", "['position', 'known_at'] + moving"),
+    Mutant("an event comes from an object that stands", WRITE, "where w.is_merged_anew and", "where false and"),
+    Mutant("ties are kept", WRITE, "'insert into ' ~ ties ~ ' select * from ' ~ work ~ '__ties',", ""),
+    Mutant("a tie has two peers", VIEWS, "where count_peers > 1", "where count_peers > 2"),
+    Mutant("losers are those that did not win", VIEWS, "case when rank_in_tie > 1 then content end", "content"),
+    Mutant("a delete wins by being one", VIEWS, "case op when 'delete' then 'delete' else 'content' end", "'content'"),
+    Mutant("the open version is current", VIEWS, "next_at is null as is_current", "true as is_current"),
+    Mutant("what held at an instant had begun by then", AS_OF, "where valid_from <= {{ argument('valid_at') }}", "where valid_from < {{ argument('valid_at') }}"),
+    Mutant("what ended at an instant does not hold then", AS_OF, "valid_to > {{ argument('valid_at') }}", "valid_to >= {{ argument('valid_at') }}"),
+    Mutant("the greatest position that was known counts", AS_OF, "max(events.position) as position", "min(events.position) as position"),
+    Mutant("a full copy that was known makes nulls values", AS_OF, "case when count(events.given) = count(*) then max(events.given) end as given", "max(events.given) as given"),
+    Mutant("a truncate deletes at its position", ABSENCES, "max(position) as position", "cast(null as varchar) as position"),
+    Mutant("a truncate deletes what came at its instant", ABSENCES, "(seen.first_at = verdicts.event_time and verdicts.verdict = 'truncate')", "false"),
+    Mutant("a part that cannot be read makes the whole incomplete", ABSENCES, "(ledger.status = 'unreadable' and unread.count_unread is not null)", "false"),
+    Mutant("what was dismissed is no part", ABSENCES, "and dismissed._row is null\n    group by refused.feed", "\n    group by refused.feed"),
+    Mutant("a record without a key that was dismissed is none", ABSENCES, "and stream.op <> 'truncate' and dismissed._row is null", "and stream.op <> 'truncate'"),
+    Mutant("an object without bytes says nothing until it is released", ABSENCES, "and (ledger.status <> 'empty' or released.batch is not null) as is_complete", "as is_complete"),
+    Mutant("a verdict that a decision changed is made again", ABSENCES, "on decisions.feed = ledger.feed and decisions._key", "on false and decisions.feed = ledger.feed and decisions._key"),
+    Mutant("only an object that gives the time orders its records", ROWS, "case when {{ object_orders(feed) }} then {{ ordinal_position('_row') }} end", "{{ ordinal_position('_row') }}"),
+    Mutant("what clean refused is no event", ROWS, "where reasons = '[]' and op <> 'tombstone'", "where op <> 'tombstone'"),
+    Mutant("what was replaced is taken back", ROWS, "    rows_taken.content,\n    superseded._retracted_by", "    rows_taken.content,\n    cast(null as varchar) as _retracted_by"),
+    Mutant("the key of a delete is in the row before it", DEBEZIUM, "when 'd' then {{ debezium_field(feed, 'before', fields) }}", "when 'd' then {{ debezium_field(feed, 'after', fields) }}"),
+    Mutant("a binlog's position begins with its file", DEBEZIUM, "coalesce({{ replaced(json_at('envelope', ['source', 'file']), '^.*[.]', '') }}, '0')", "'0'"),
+    Mutant("the source's time comes before the envelope's", DEBEZIUM, "    {{ debezium_microseconds(['source']) }},\n", ""),
+    Mutant("the finest unit of a time counts", DEBEZIUM, "case when {{ ns }} is not null then", "case when false then"),
     Mutant("what was taken back later was believed", AS_OF, "and (events._retracted_by is null or taken_back.came_at > {{ known_at }})", "and events._retracted_by is null"),
     Mutant("what came later was not known", AS_OF, "where events.known_at <= {{ known_at }}", "where true"),
 ]  # fmt: skip
@@ -128,7 +168,7 @@ def caught_by(mutant: Mutant, folder: Path) -> str:
     if mutant.whole:
         project = _mutated(project_with(folder, {}), mutant)
     else:
-        project = _mutated(with_colliding_hashes(mixed_project(folder, every_version=every)), mutant)
+        project = _mutated(with_colliding_hashes(mixed_project(folder, every_version=every, twin=not every)), mutant)
     try:
         for seed in SEEDS:
             with tempfile.TemporaryDirectory(prefix="c360-mutant-") as home:

@@ -193,6 +193,10 @@ class _SnowflakeSession:
         found = self.rows(f"{named}.tables union {named}.views")
         return {f"{schema}.{name}".lower() for schema, name in found}
 
+    def columns(self, table: str) -> list[str]:
+        self.execute(f"select * from {table} limit 0")
+        return [d[0].lower() for d in self._cursor.description or []]
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         for statement in LOAD_TURN:
@@ -208,16 +212,22 @@ class _SnowflakeSession:
             raise
         self.execute("commit")
 
-    def ensure(self, table: str, columns: Mapping[str, str], *, transient: bool = False) -> None:
+    def ensure(
+        self, table: str, columns: Mapping[str, str], *, transient: bool = False, document: str | None = None
+    ) -> None:
         self.execute(f"create schema if not exists {table.split('.')[0]}")
         shape = ", ".join(f"{name} {self._TYPES[kind]}" for name, kind in columns.items())
         kind = "transient table" if transient else "table"
         self.execute(f"create {kind} if not exists {table} ({shape})")
-        self.execute(f"select * from {table} limit 0")
-        there = {d[0].lower() for d in self._cursor.description or []}
+        there = self.columns(table)
         for name, kind in columns.items():
-            if name not in there:
-                self.execute(f"alter table {table} add column {name} {self._TYPES[kind]}")
+            if name in there:
+                continue
+            # DDL commits: where the connection is lost before the update, the column stays empty until it is dropped.
+            self.execute(f"alter table {table} add column {name} {self._TYPES[kind]}")
+            if document in there and kind == TEXT:
+                given = f'cast(try_parse_json({document}):"{name}" as varchar)'
+                self.execute(f"update {table} set {name} = {given} where {given} is not null")
 
     def put(self, files: Sequence[Path]) -> str:
         self.execute("create temporary stage if not exists staging.c360_load")

@@ -8,10 +8,11 @@
               of each (macros/touched.sql). Without it the grain's columns stand in the upstream's log (`latest`) or its changes
     keep_together  columns by whose values most of its readers take rows, such as a day: see new_table
     carries   further columns by which what is made of this table has to be refreshed, if anything is
+    silent    columns that nothing of that reads: a row that changed in them alone is no change
 
   The model's SQL takes the rows for which `{{ is_touched('alias') }}` holds. No look-back window: what a row was before and what
   it is now are both in the changes of its upstream. A table with `carries` has a companion `<model>_changes`: the grain and
-  the carried columns of every row that a run took away or brought, and `batch`.
+  the carried columns of every row that a run took away or brought and that is not the same before and after, and `batch`.
 -#}
 {% materialization by_change, default %}
   {%- set target_relation = this.incorporate(type='table') -%}
@@ -120,14 +121,17 @@
   {%- endif -%}
 {%- endmacro %}
 
-{#- What the rows were that go, and what those are that come. -#}
+{#- What the rows were that go, and what those are that come; of a row that was made anew as it was, nothing. -#}
 {% macro changes_of_rows(changes, grain, carries, work, nulls) -%}
+  {%- set columns = adapter.get_columns_in_relation(this) | map(attribute='name') | map('lower') | reject('in', config.get('silent', [])) | list -%}
+  {%- set came = 'select ' ~ (columns | join(', ')) ~ ' from ' ~ work -%}
+  {%- set went = touched_rows(this, columns, grain, nulls) %}
   insert into {{ changes }}
-  select {{ (grain + carries) | join(', ') }}, newest.batch
+  select distinct {{ (grain + carries) | join(', ') }}, newest.batch
   from (
-    {{ touched_rows(this, grain + carries, grain, nulls) }}
-    union
-    select {{ (grain + carries) | join(', ') }} from {{ work }}
+    select * from ({{ went }} except {{ came }}) as gone
+    union all
+    select * from ({{ came }} except {{ went }}) as brought
   ) as changed
   cross join (select max(batch) as batch from {{ this.identifier }}__batches) as newest
 {%- endmacro %}

@@ -5,6 +5,7 @@
     touched='touched_order_items',
     keep_together=['order_day'],
     carries=['order_id', 'order_day', 'currency', 'category_id', 'product_id', 'customer_id'],
+    silent=['product_key', 'product_match', 'customer_key', 'customer_match', 'unit_cost'],
     meta={'waits_for': ['accounting']},
 ) }}
 

@@ -5,6 +5,7 @@
     touched='touched_orders',
     keep_together=['order_day'],
     carries=['order_day', 'currency', 'customer_id'],
+    silent=['customer_key', 'customer_match'],
 ) }}
 
 -- depends_on: {{ ref('shop_order_log') }}, {{ ref('customer_log') }}

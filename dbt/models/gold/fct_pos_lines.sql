@@ -5,6 +5,7 @@
     touched='touched_lines',
     keep_together=['sales_date'],
     carries=['sales_date', 'currency', 'category_id', 'product_id', 'customer_id'],
+    silent=['product_key', 'product_match', 'customer_key', 'customer_match'],
 ) }}
 
 -- depends_on: {{ ref('pos_line_log') }}, {{ ref('customer_log') }}, {{ ref('product_log') }}, {{ ref('category_log') }}
