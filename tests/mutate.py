@@ -35,13 +35,17 @@ SEEDS = (3, 11, 27, 40, 41)
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is changed of a rule; `where` is a file of dbt/macros. `whole`: it is about what no feed gives partially."""
+    """What is changed of a rule; `where` is a file of dbt/macros.
+
+    It is about what no feed gives partially: `whole`, without type 1 columns; `twin`, with them.
+    """
 
     rule: str
     where: str
     old: str
     new: str
     whole: bool = False
+    twin: bool = False
 
 
 FOLD, WRITE, VIEWS, ABSENCES, AS_OF, DIALECT, SHAPE, ROWS, DEBEZIUM = (
@@ -124,7 +128,7 @@ MUTANTS = [
     Mutant("the first copy alone stands", FOLD, "where copy > 1) as w", "where copy > 2) as w"),
     Mutant("an event that came once is not settled", FOLD, "where count_copies > 1", "where count_copies > 2"),
     Mutant("keys of which something went are touched", FOLD, "  union all\n  select {{ entity.key | join(', ') }}, event_time from {{ work }}__retracted\n", ""),
-    Mutant("type 1 columns open no version", FOLD, "content_hash(by_name(entity.tracked, 'stream.'), entity.types)", "content_hash(by_name(entity.attributes, 'stream.'), entity.types)"),
+    Mutant("type 1 columns open no version", FOLD, "content_hash(by_name(entity.tracked, 'stream.'), entity.types)", "content_hash(by_name(entity.attributes, 'stream.'), entity.types)", twin=True),
     Mutant("type 1 columns open no version, filled in", SHAPE, "content_hash(by_name(entity.tracked), entity.types)", "content_hash(by_name(entity.attributes), entity.types)"),
     Mutant("a change is an update", FOLD, "when previous_state <> {{ state }} then 'update'\n      end as start_change_type", "when previous_state <> {{ state }} then 'insert'\n      end as start_change_type"),
     Mutant("an open version is ended by nothing", FOLD, "nullif(end_type, 'open') as ended_by", "end_type as ended_by"),
@@ -168,7 +172,7 @@ def caught_by(mutant: Mutant, folder: Path) -> str:
     if mutant.whole:
         project = _mutated(project_with(folder, {}), mutant)
     else:
-        project = _mutated(with_colliding_hashes(mixed_project(folder, every_version=every, twin=not every)), mutant)
+        project = _mutated(with_colliding_hashes(mixed_project(folder, every_version=every, twin=mutant.twin)), mutant)
     try:
         for seed in SEEDS:
             with tempfile.TemporaryDirectory(prefix="c360-mutant-") as home:
