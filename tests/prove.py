@@ -14,7 +14,9 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,13 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
     ]
     forerunners = {n: without(rows, chance) for n, rows in forerunners.items()}
     released = {n for n, (feed, _, _) in enumerate(objects) if feed == "probe_days" and chance.random() < 0.3}
+    dismissed = {
+        n for n, (_, _, rows) in enumerate(objects) if any(None in row["key"] for row in rows) and chance.random() < 0.5
+    }
+    parts = [
+        (mixed.instant(chance), chance.choice(("unreadable", "empty")), chance.random() < 0.6)
+        for _ in range(chance.randrange(4))
+    ]
     digests: list[Any] = []
     of_twin: list[Any] = []
     agreed = 0
@@ -82,7 +91,12 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
         stage = Mixed(Platform(Settings.load({"C360_HOME": str(folder / f"{seed}-{order}")}), NO_S3, project=project))
         twin = Mixed(stage.platform, name="twin")
         waiting = chance.sample(others, len(others))
-        for _ in _arrivals(stage, objects, forerunners, released, chance):
+        missing, undecided = chance.sample(parts, len(parts)), []
+        for _ in _arrivals(stage, objects, forerunners, released, dismissed, chance):
+            if missing and chance.random() < 0.4:
+                undecided.append(_lay_part(stage, *missing.pop()))
+            if undecided and chance.random() < 0.4:
+                undecided.pop(0)()
             if waiting and chance.random() < 0.5:
                 twin.lay([waiting.pop()])
                 if chance.random() < 0.3:
@@ -93,6 +107,8 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
                 assert_equals_truth(stage.platform, stage.truth(), mixed.PROBE, "probe")
                 stage.believe()
                 agreed += 1
+        for decide in [*undecided, *(_lay_part(stage, *part) for part in missing)]:
+            decide()
         _build(stage, *mixed.CHECKED)
         assert_equals_truth(stage.platform, stage.truth(), mixed.PROBE, "probe")
         for at, history in stage.believed:
@@ -145,7 +161,12 @@ def _shown(stage: Mixed) -> tuple[dict[Any, list[Any]], set[str]]:
 
 
 def _arrivals(
-    stage: Mixed, objects: list[Any], forerunners: dict[int, list[Any]], released: set[int], chance: random.Random
+    stage: Mixed,
+    objects: list[Any],
+    forerunners: dict[int, list[Any]],
+    released: set[int],
+    dismissed: set[int],
+    chance: random.Random,
 ) -> Iterator[None]:
     """Every object in some order, one to three a batch; of some an older version comes first, some come twice."""
     waiting = chance.sample(range(len(objects)), len(objects))
@@ -167,25 +188,23 @@ def _arrivals(
         for n in numbers:
             if n in released and n not in early:
                 stage.release(laid[n])
-        if chance.random() < 0.3:
-            _decide(stage, chance)
+            if n in dismissed and n not in early:
+                stage.dismiss(laid[n])
         if chance.random() < 0.3 and fresh:
             stage.lay([objects[fresh[0]]])  # the same under another name
             if fresh[0] in released:
                 stage.release(stage.laid[-1])
+            if fresh[0] in dismissed:
+                stage.dismiss(stage.laid[-1])
         yield
 
 
-def _decide(stage: Mixed, chance: random.Random) -> None:
-    """A file that is no whole one comes, or a person says of one that it is to count, or not to count."""
-    waiting = [laid for laid in stage.standing() if laid.feed == "probe_days" and not (laid.dismissed or laid.released)]
-    broken = [laid for laid in waiting if laid.status == "unreadable" or any(None in row["key"] for row in laid.rows)]
-    if broken and chance.random() < 0.5:
-        stage.dismiss(chance.choice(broken))
-    elif empty := [laid for laid in waiting if laid.status == "empty" and chance.random() < 0.3]:
-        stage.release(empty[0])
-    else:
-        stage.lay_part(mixed.instant(chance), chance.choice(("unreadable", "empty")))
+def _lay_part(stage: Mixed, instant: datetime, status: str, decided: bool) -> Callable[[], None]:
+    """A file that is no whole one comes; returns what a person says of it in the end, which may be nothing."""
+    laid = stage.lay_part(instant, status)
+    if not decided:
+        return lambda: None
+    return partial(stage.dismiss if status == "unreadable" else stage.release, laid)
 
 
 def _die(stage: Mixed, chance: random.Random) -> None:
