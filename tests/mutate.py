@@ -159,6 +159,8 @@ MUTANTS = [
     Mutant("what was replaced is taken back", ROWS, "    rows_taken.content,\n    superseded._retracted_by", "    rows_taken.content,\n    cast(null as varchar) as _retracted_by"),
     Mutant("the key of a delete is in the row before it", DEBEZIUM, "when 'd' then {{ debezium_field(feed, 'before', fields) }}", "when 'd' then {{ debezium_field(feed, 'after', fields) }}"),
     Mutant("a binlog's position begins with its file", DEBEZIUM, "coalesce({{ replaced(json_at('envelope', ['source', 'file']), '^.*[.]', '') }}, '0')", "'0'"),
+    Mutant("a value that was not sent is not given", ROWS, "case when {{ column }}_unavailable then '0' else '1' end", "'1'"),
+    Mutant("a value that was not sent is none", DEBEZIUM, "nullif({{ debezium_column(feed, column) }}, {{ debezium_unavailable() }}) as", "{{ debezium_column(feed, column) }} as"),
     Mutant("the source's time comes before the envelope's", DEBEZIUM, "    {{ debezium_microseconds(['source']) }},\n", ""),
     Mutant("the finest unit of a time counts", DEBEZIUM, "case when {{ ns }} is not null then", "case when false then"),
     Mutant("what was taken back later was believed", AS_OF, "and (events._retracted_by is null or taken_back.came_at > {{ known_at }})", "and events._retracted_by is null"),

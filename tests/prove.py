@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
 from tests.engine import mixed
 from tests.engine.mixed import Laid, Mixed, keys_of, mixed_project, models_of, random_objects, without
-from tests.engine.streams import Stage, assert_equals_truth, expected
+from tests.engine.streams import EPOCH, Stage, assert_equals_truth, expected
 from tests.engine.test_streams import MODELS, cut, events_of
 from tests.parts import Platform, dbt_build
 
@@ -92,6 +92,7 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
         twin = Mixed(stage.platform, name="twin")
         waiting = chance.sample(others, len(others))
         missing, undecided = chance.sample(parts, len(parts)), []
+        said_in_full = _say_twice(stage)
         for _ in _arrivals(stage, objects, forerunners, released, dismissed, chance):
             if missing and chance.random() < 0.4:
                 undecided.append(_lay_part(stage, *missing.pop()))
@@ -109,6 +110,9 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
                 agreed += 1
         for decide in [*undecided, *(_lay_part(stage, *part) for part in missing)]:
             decide()
+        if order == 0:
+            _build(stage, *mixed.MODELS)
+        stage.lay([("probe_changes", None, said_in_full.rows[:1])], replacing=said_in_full)
         _build(stage, *mixed.CHECKED)
         assert_equals_truth(stage.platform, stage.truth(), mixed.PROBE, "probe")
         for at, history in stage.believed:
@@ -197,6 +201,24 @@ def _arrivals(
             if fresh[0] in dismissed:
                 stage.dismiss(stage.laid[-1])
         yield
+
+
+def _say_twice(stage: Mixed) -> Laid:
+    """An event of nothing but nulls after one of values: a whole row says so, and a partial one. Returns the whole one's object."""
+    values = {"o1": "x", "t1": "a", "t2": "2020-02-03"}
+    first, second = (
+        {
+            "key": ("twice", "said"),
+            "at": EPOCH + timedelta(hours=hour),
+            "pos": None,
+            "op": "U",
+            "values": said,
+            "shape": 0,
+        }
+        for hour, said in ((0, values), (1, dict.fromkeys(values)))
+    )
+    stage.lay([("probe_changes", None, [first, second]), ("probe_parts", None, [second])])
+    return stage.laid[-2]
 
 
 def _lay_part(stage: Mixed, instant: datetime, status: str, decided: bool) -> Callable[[], None]:

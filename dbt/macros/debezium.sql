@@ -17,7 +17,6 @@
 
 {#- Under the entity's names, as text. The key of a delete is in the row before it, like everything of a delete. -#}
 {% macro debezium_received(entity, feed) %}
-  {%- set map = feed.feed.get('map') or {} %}
   select
     *,
     {{ debezium_instant(feed) }} as stated_time,
@@ -29,16 +28,27 @@
       else {{ json_at('envelope', ['source', 'lsn']) }}
     end as stated_position,
     case when {{ json_is_null_document('envelope') }} then 'tombstone' else {{ json_at('envelope', ['op']) }} end as stated_operation,
-    {%- for column in entity.key + entity.attributes %}
-    {%- set fields = map.get(column, column) %}
-    {%- set fields = [fields] if fields is string else fields %}
-    case {{ json_at('envelope', ['op']) }}
-      when 'd' then {{ debezium_field(feed, 'before', fields) }}
-      else {{ debezium_field(feed, 'after', fields) }}
-    end as {{ column }}{{ ',' if not loop.last }}
+    {%- for column in entity.key %}
+    {{ debezium_column(feed, column) }} as {{ column }}{{ ',' if entity.attributes or not loop.last }}
+    {%- endfor %}
+    {%- for column in entity.attributes %}
+    nullif({{ debezium_column(feed, column) }}, {{ debezium_unavailable() }}) as {{ column }},
+    coalesce({{ debezium_column(feed, column) }} = {{ debezium_unavailable() }}, false) as {{ column }}_unavailable{{ ',' if not loop.last }}
     {%- endfor %}
   from {{ feed.name }}_enveloped
 {% endmacro %}
+
+{#- What stands where the source did not log a large value that an update left as it was: it is not given. -#}
+{% macro debezium_unavailable() %}'__debezium_unavailable_value'{% endmacro %}
+
+{% macro debezium_column(feed, column) -%}
+  {%- set fields = (feed.feed.get('map') or {}).get(column, column) -%}
+  {%- set fields = [fields] if fields is string else fields -%}
+  case {{ json_at('envelope', ['op']) }}
+      when 'd' then {{ debezium_field(feed, 'before', fields) }}
+      else {{ debezium_field(feed, 'after', fields) }}
+    end
+{%- endmacro %}
 
 {#- The first of the fields that the row image gives. -#}
 {% macro debezium_field(feed, image, fields) -%}

@@ -90,12 +90,18 @@ select * from final
     + entity.attributes + (['given'] if entity.partial else []) + ['content', 'reasons', 'raw']) -%}
 {% endmacro %}
 
-{#- Which attributes a row of a partial feed gives, as text of 1 and 0 by name; null in a feed that gives them all. -#}
+{#- Which attributes a row gives, as text of 1 and 0 by name, if it does not give them all; else null. -#}
 {% macro given_columns(entity, feed) -%}
   {%- if feed.feed.get('kind') == 'partial' -%}
     {%- for column in entity.attributes -%}
       case when {{ typed_name(entity, column) }} is null then '0' else '1' end{{ ' || ' if not loop.last }}
     {%- endfor -%}
+  {%- elif is_debezium(feed) -%}
+    case when {{ entity.attributes | join('_unavailable or ') }}_unavailable then
+    {%- for column in entity.attributes %}
+      case when {{ column }}_unavailable then '0' else '1' end{{ ' || ' if not loop.last }}
+    {%- endfor %}
+    end
   {%- else -%}
     cast(null as varchar)
   {%- endif -%}
@@ -211,6 +217,9 @@ select * from final
     'bad_operation': 'op is null',
     'bad_position': 'stated_position is not null and parsed_position is null',
   }) -%}
+  {%- if is_debezium(feed) and not entity.partial -%}
+    {%- for column in entity.attributes %}{% do conditions.update({'unavailable_value:' ~ column: "op = 'upsert' and " ~ column ~ '_unavailable'}) %}{% endfor -%}
+  {%- endif -%}
   {%- for column in typed_attributes(entity) -%}
     {%- do conditions.update({
       'bad_' ~ entity.types[column].split('(')[0] ~ ':' ~ column:

@@ -73,18 +73,25 @@
   inner join products on transactions.product_id = products.product_id
 {% endmacro %}
 
-{#-
-  Orders: those that changed themselves, those that an item left or came to, and those of a customer whose history changed. A
-  transaction is an order of one item, and changes with it.
--#}
+{#- Orders and transactions: those that changed themselves, those of which an item did, and those of a customer whose history changed. -#}
 {% macro touched_orders() %}
-  select 'orders' as source, order_id from ({{ changed_rows('shop_order_log') }}) as changed
-  union all
+  with customers as (
+    select distinct customer_id from ({{ changed_rows('customer_log') }}) as changed
+  )
+
   select source, order_id from ({{ changed_rows('fct_order_items') }}) as changed
+  union all
+  select 'orders' as source, order_id from ({{ changed_rows('shop_order_log') }}) as changed
   union all
   select 'orders' as source, orders.order_id
   from {{ relation_of('shop_order') }} as orders
-  inner join ({{ changed_rows('customer_log') }}) as customers on orders.customer_id = customers.customer_id
+  inner join customers on orders.customer_id = customers.customer_id
+  union all
+  select 'transactions' as source, transaction_id as order_id from ({{ changed_rows('shop_transaction_log') }}) as changed
+  union all
+  select 'transactions' as source, transactions.transaction_id as order_id
+  from {{ relation_of('shop_transaction') }} as transactions
+  inner join customers on transactions.customer_id = customers.customer_id
 {% endmacro %}
 
 {#- Lines of the tills: those that changed themselves, those of a customer or product whose versions did. -#}

@@ -27,6 +27,7 @@ GUARD = 0.4
 PROBE = Entity(key=("k1", "k2"), tracked=("t1", "t2"), type1=("o1",))
 EVERY = Entity(key=PROBE.key, tracked=PROBE.tracked, type1=PROBE.type1, type1_every_version=True)
 ATTRIBUTES = ("o1", "t1", "t2")
+UNAVAILABLE = "__debezium_unavailable_value"
 PARTS = ("_rows", "_absences", "_snapshots", "_copies", "_events", "_accepted", "_log", "", "_ties", "_history")
 
 
@@ -196,7 +197,8 @@ class Mixed:
         snapshots: list[Snapshot] = []
         truncates: list[Snapshot] = []
         for laid in self.standing():
-            events += [event for n, row in enumerate(laid.rows, 1) if (event := _event(laid, n, row)) is not None]
+            stated = (_event(laid, n, row, fills=self.name == "probe") for n, row in enumerate(laid.rows, 1))
+            events += [event for event in stated if event is not None]
             if laid.feed == "probe_days" and not (laid.status == "unreadable" and laid.dismissed):
                 keys = [row["key"] for row in laid.rows]
                 whole = {
@@ -236,7 +238,8 @@ def _columns(feed: str, row: dict[str, Any]) -> tuple[Any, ...]:
 def _envelope(row: dict[str, Any]) -> str:
     if row["op"] == "tombstone":
         return "null"
-    image = dict(zip(PROBE.key, row["key"], strict=True)) | {k: _days(k, v) for k, v in row["values"].items()}
+    values = {k: UNAVAILABLE if v is None and row["shape"] == 5 else _days(k, v) for k, v in row["values"].items()}
+    image = dict(zip(PROBE.key, row["key"], strict=True)) | values
     micros = int((row["at"] - datetime(1970, 1, 1)) / timedelta(microseconds=1))
     source: dict[str, Any] = {"ts_us": micros} if row["shape"] % 2 else {"ts_ns": micros * 1000 + 7, "ts_ms": 5}
     if row["pos"] is not None:
@@ -259,16 +262,20 @@ def _days(column: str, value: str | None) -> Any:
     return (datetime.fromisoformat(value) - datetime(1970, 1, 1)).days if column == "t2" and value else value
 
 
-def _event(laid: Laid, number: int, row: dict[str, Any]) -> Event | None:
+def _event(laid: Laid, number: int, row: dict[str, Any], *, fills: bool) -> Event | None:
+    """What the row states, if it can be taken; `fills`: may it leave something open?"""
     if None in row["key"] or row.get("bad") or row["op"] in ("t", "tombstone"):
         return None
     if laid.feed == "probe_days":
         position = (Decimal(number),)
         return Event(row["key"], laid.instant or EPOCH, "upsert", row["values"], position, known_at=laid.known_at)
     delete = row["op"] in ("D", "d")
+    unavailable = laid.feed == "probe_stream" and not delete and row["shape"] == 5 and None in row["values"].values()
+    if unavailable and not fills:
+        return None
     return Event(
         row["key"], row["at"], "delete" if delete else "upsert", {} if delete else row["values"], _read(laid, row),
-        partial=laid.feed == "probe_parts", known_at=laid.known_at,
+        partial=unavailable or laid.feed == "probe_parts", known_at=laid.known_at,
     )  # fmt: skip
 
 
@@ -335,9 +342,11 @@ def random_objects(
             objects.append((feed, at, rows))
             continue
         rows = [_row(chance, chance.choice(keys), feed) for _ in range(len(keys) * 2 // 3)]
-        # The same event again, in this object or a later one, with another position or none: the greatest counts.
+        # The same event again, in this object or a later one, with another position or none: the greatest counts. One that a
+        # feed of whole rows says, a partial one may say, too.
+        pool = feed if feed == "probe_stream" else "rows"
         again = chance.sample(rows, len(rows) // 8) + chance.sample(
-            earlier := said.setdefault(feed, []), len(earlier) // 8
+            earlier := said.setdefault(pool, []), len(earlier) // 8
         )
         rows += [row | {"pos": _position(chance, feed)} for row in again]
         earlier += rows

@@ -101,11 +101,13 @@ def test_of_what_comes_at_the_instant_of_a_truncate_the_position_decides(platfor
             {"op": op, "before": None, "after": after, "source": {"ts_ms": 1_700_000_000_000, "lsn": lsn}}
         )
 
-    body = "\n".join((envelope(5, "c", "C1"), envelope(6, "t"), envelope(7, "c", "C2")))
+    lacking = envelope(8, "u", "C2").replace("Rome", "__debezium_unavailable_value")
+    body = "\n".join((envelope(5, "c", "C1"), envelope(6, "t"), envelope(7, "c", "C2"), lacking))
     platform.put("one.json", body.encode(), "customers_debezium")
     platform.sync("customers_debezium")
     assert platform.rows("select customer_id from core.customer") == [("C2",)]
     assert platform.rows("select count(*) from core.customer_ties") == [(0,)]
+    assert platform.rows("select reasons from clean.quarantine") == [('["unavailable_value:city"]',)]
     platform.build("--full-refresh", *BUILD)
     assert platform.rows("select customer_id from core.customer") == [("C2",)]
 

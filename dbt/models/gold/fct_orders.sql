@@ -1,14 +1,14 @@
 {{ config(
     materialized='by_change',
     grain=['source', 'order_id'],
-    upstream=['shop_order_log', 'customer_log', 'fct_order_items'],
+    upstream=['shop_order_log', 'shop_transaction_log', 'customer_log', 'fct_order_items'],
     touched='touched_orders',
     keep_together=['order_day'],
     carries=['order_day', 'currency', 'customer_id'],
     silent=['customer_key', 'customer_match'],
 ) }}
 
--- depends_on: {{ ref('shop_order_log') }}, {{ ref('customer_log') }}
+-- depends_on: {{ ref('shop_order_log') }}, {{ ref('shop_transaction_log') }}, {{ ref('customer_log') }}
 with
 
 orders as (
