@@ -90,13 +90,16 @@ def measured(
             [began],
         )
         batches = session.rows(
-            "select landed_at, gold_at from staging.batch_times where feed = 'clickstream' and landed_at >= ?", [began]
+            "select landed_at, gold_at, objects from staging.batch_times where feed = 'clickstream' and landed_at >= ?",
+            [began],
         ) if not more else _by_sensors(settings, landed)  # fmt: skip
-    seconds = sorted((gold - at).total_seconds() for at, gold in batches if gold is not None)
-    first = min(at for at, _ in batches)
+    told = sorted(((gold - at).total_seconds(), objects) for at, gold, objects in batches if gold is not None)
+    first = min(at for at, *_ in batches)
     return {
         "objects": len(landed),
-        "object to gold s": _shares(seconds),
+        # Of its batch's oldest object each object has the time: never less than its own.
+        "object to gold s": _shares([seconds for seconds, objects in told for _ in range(objects)]),
+        "batch to gold s": _shares([seconds for seconds, _ in told]),
         "events sent": sent["events"],
         "events in gold": int(events),
         "purchases in gold / sent": [int(purchases), sent["purchases"]],
@@ -106,7 +109,7 @@ def measured(
         else None,
         "median of the first and last fifth s": _drift(batches),
     }, {
-        "gold": [((at - first).total_seconds() / 60, (gold - at).total_seconds()) for at, gold in batches if gold],
+        "gold": [((at - first).total_seconds() / 60, (gold - at).total_seconds()) for at, gold, _ in batches if gold],
         "memory": memory,
     }
 
@@ -154,14 +157,14 @@ def _wait_for(settings: Settings, sent: dict[str, Any]) -> None:
         time.sleep(5)
 
 
-def _by_sensors(settings: Settings, landed: list[tuple[Any, ...]]) -> list[tuple[datetime, datetime | None]]:
+def _by_sensors(settings: Settings, landed: list[tuple[Any, ...]]) -> list[tuple[datetime, datetime | None, int]]:
     """Of each object when it landed, and the first materialization of the minutes after it was loaded."""
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         key = dg.AssetKey(["gold", "real_time_metrics"])
         records = instance.fetch_materializations(key, limit=1000).records
     made = sorted(datetime.fromtimestamp(record.timestamp, UTC).replace(tzinfo=None) for record in records)
-    return [(at, next((when for when in made if when > loaded), None)) for at, loaded in landed]
+    return [(at, next((when for when in made if when > loaded), None), 1) for at, loaded in landed]
 
 
 def _memory(command: str, home: Path) -> float:
@@ -183,7 +186,7 @@ def _mean(memory: list[tuple[float, float]]) -> float:
 
 
 def _drift(batches: list[tuple[Any, ...]]) -> list[float]:
-    ordered = [(gold - at).total_seconds() for at, gold in sorted(batches, key=lambda b: b[0]) if gold]
+    ordered = [(gold - at).total_seconds() for at, gold, _ in sorted(batches, key=lambda b: b[0]) if gold]
     fifth = max(1, len(ordered) // 5)
     return [round(statistics.median(ordered[:fifth]), 2), round(statistics.median(ordered[-fifth:]), 2)]
 

@@ -80,11 +80,13 @@ def schedules(
     pending: Callable[[], Collection[str]],
     others: Callable[[Collection[str]], Collection[str]],
     *,
+    worker: Callable[[], str | None] = lambda: None,
     with_predictions: bool = False,
 ) -> list[dg.ScheduleDefinition]:
     """Every hour what the sensors may have missed; every night all of it and all checks, before people come to work.
 
-    `pending` names the feeds with anything new, `others` the tables that these leave as they are.
+    `pending` names the feeds with anything new, `others` the tables that these leave as they are. While there is a
+    `worker` both stand back: it brings what is new, and makes and checks everything once a night.
     """
 
     @dg.schedule(
@@ -95,6 +97,8 @@ def schedules(
         description="Picks up what a sensor missed or a dead run left; leaves out what has nothing new.",
     )
     def hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if at_work := worker():
+            return dg.SkipReason(f"the worker brings it: {at_work}")
         try:
             feeds = pending()
         except Exception as error:  # noqa: BLE001 - no S3, a busy warehouse: the run would meet it too, and try again
@@ -105,13 +109,17 @@ def schedules(
         graph = context.repository_def.asset_graph
         return dg.RunRequest(asset_selection=sorted(made_of(feeds, others(feeds)).resolve(graph)))
 
-    nightly = dg.ScheduleDefinition(
+    @dg.schedule(
         name="nightly_sync",
         job=sync,
         cron_schedule="30 2 * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="The day's last word before the reports of the morning: everything, and every check.",
     )
+    def nightly() -> dg.RunRequest | dg.SkipReason:
+        at_work = worker()
+        return dg.SkipReason(f"the worker makes and checks it: {at_work}") if at_work else dg.RunRequest()
+
     return [hourly, nightly, *([_nightly_predictions()] if with_predictions else [])]
 
 

@@ -6,7 +6,7 @@ Belongs here: asset checks in Python, all of a feed in one step, made from the f
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -33,10 +33,12 @@ class Judged:
         return not self.metadata[self.failing]
 
 
-def staging_checks(feed: Feed, warehouse: Warehouse, hidden: Collection[str] = ()) -> dg.AssetChecksDefinition:
+def staging_checks(
+    feed: Feed, warehouse: Warehouse, hidden: Collection[str] = (), between: Callable[[], object] = lambda: None
+) -> dg.AssetChecksDefinition:
     """The checks of one feed's staging table: those that every feed has, and what it declares under `expect`.
 
-    Of `hidden` columns no value is told.
+    Of `hidden` columns no value is told. `between`: what a process that stays does before it asks.
     """
     staging = dg.AssetKey(["staging", feed.name])
     fixed = [
@@ -57,6 +59,7 @@ def staging_checks(feed: Feed, warehouse: Warehouse, hidden: Collection[str] = (
 
     @dg.multi_asset_check(name=f"staging__{feed.name}__checks", specs=[*fixed, *expected])
     def checks() -> Iterator[dg.AssetCheckResult]:
+        between()
         with warehouse.reading() as session:
             judged = {
                 "rows_stand_in_the_ledger": _in_ledger(session, feed),

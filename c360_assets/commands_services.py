@@ -94,7 +94,8 @@ def worker(options: argparse.Namespace, settings: Settings) -> int:
         local.landing_bucket(settings).ensure()
         with local.dagster_instance(settings) as instance:
             # What a young home, a dead run or a broken rebuild has left is for a run that starts from nothing.
-            code = runs.sync(settings, instance, say=say)
+            with lease.beating(settings.home):
+                code = runs.sync(settings, instance, say=say)
             if code == ERROR:
                 return code
             runs.work(settings, instance, warehouse, lambda: bool(asked), say)

@@ -48,6 +48,7 @@ def build_defs(
     hidden = hidden_columns(declared(settings.dbt_project), feeds)
     limits: Any = {"objects": settings.batch_objects, "size": settings.batch_bytes}
     policy: Any = {"retry_policy": automation.RETRIES, "pool": automation.POOL} if resident is None else resident.policy
+    beside: Any = {"between": resident.between} if resident else {}
     fetched: Any = {"fetching": fetching_of(settings), "forgotten": forgotten_of(settings)} | limits | policy
     fetched |= resident.loading if resident else {}
     loads = [staging.staging_asset(f, bucket, warehouse, settings.spool, **fetched) for f in feeds.values()]
@@ -55,8 +56,7 @@ def build_defs(
         settings.dbt_project, manifest, feeds, lineage, warehouse,
         prepare=lambda session: prepare_tables(session, list(feeds.values())),
         held_up=lambda session, names: checks.held_up(session, [feeds[name] for name in sorted(names)], hidden),
-        hidden=hidden,
-        warm=resident.dbt if resident else None, **policy,
+        hidden=hidden, warm=resident.dbt if resident else None, **policy,
     )  # fmt: skip
     seen = [*landing_specs(feeds.values()), *register_specs([each.key for each in loads], warehouse.engine)]
     jobs = {name: automation.feed_job(name, lineage.not_made_of([name])) for name in feeds}
@@ -67,15 +67,14 @@ def build_defs(
     sensors = sensors_of(feeds, jobs, watching, local.object_events_of(settings))
     if told_by := alerts.channels(settings):
         sensors.append(alerts.alert_sensor(told_by, [j.name for j in jobs.values()], automation.SYNC, feeds, warehouse))
-    staged_checks = [checks.staging_checks(f, warehouse, hidden) for f in feeds.values()]
+    staged_checks = [checks.staging_checks(f, warehouse, hidden, **beside) for f in feeds.values()]
     staged_checks += freshness_checks(feeds.values(), warehouse, lineage.feeds_of)
     every_check = [*build.check_keys, *(key for check in staged_checks for key in check.check_keys)]
-    page = report.report_asset(
-        feeds, bucket, warehouse, settings.home, after=[*build.keys, *(load.key for load in loads)], checks=every_check
-    )
+    built = [*build.keys, *(load.key for load in loads)]
+    page = report.report_asset(feeds, bucket, warehouse, settings.home, built, every_check, **beside)
     told = predictions.prediction_assets(warehouse, lineage.feeds_of, tags=automation.BY_PREDICTION, **policy)
-    store = partial(Store, settings.serving_url)
-    served = serve.serving_assets(settings.dbt_project, lineage.feeds_of, warehouse, store, every_check, **policy)
+    beside |= policy | {"store": partial(Store, settings.serving_url), "checks": every_check}
+    served = serve.serving_assets(settings.dbt_project, lineage.feeds_of, warehouse, **beside)
     fresh = automation.freshness({dg.AssetKey(["staging", f.name]): f.fresh_within_hours for f in feeds.values()})
     assets: Any = [*seen, *loads, build, *served, page, *told]
     return dg.Definitions(
@@ -84,8 +83,9 @@ def build_defs(
         jobs=[sync, *jobs.values(), *quick],
         schedules=automation.schedules(
             sync,
-            lambda: () if holder(settings.home) else pending_feeds(feeds, lineage, bucket(), warehouse, SENSOR_WAIT),
+            lambda: pending_feeds(feeds, lineage, bucket(), warehouse, SENSOR_WAIT),
             lineage.not_made_of,
+            worker=watched["worker"],
             with_predictions=bool(told),
         ),
         sensors=sensors,

@@ -87,7 +87,7 @@ class DuckDBWarehouse:
     @contextmanager
     def writing(self, purpose: str) -> Iterator[Session]:
         if self._kept.connection is not None:
-            yield DuckDBSession(self._kept.connection)
+            yield _KeptSession(self._kept)
             return
         with self.held(purpose):
             connection = self._to_write()
@@ -108,7 +108,7 @@ class DuckDBWarehouse:
     @contextmanager
     def reading(self, wait: float | None = None) -> Iterator[Session]:
         if self._kept.connection is not None:
-            yield DuckDBSession(self._kept.connection)
+            yield _KeptSession(self._kept)
             return
         if not self.path.exists():
             raise NoWarehouse(f"there is no warehouse at {self.path} yet: land files and run c360 sync")
@@ -243,7 +243,11 @@ class DuckDBSession:
     _TYPES = {TEXT: "varchar", INTEGER: "bigint", DECIMAL: "decimal(18,4)", DATE: "date", TIMESTAMP: "timestamp"}
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
+        self._opened = connection
+
+    @property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        return self._opened
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
         self._connection.execute(sql, list(parameters))
@@ -302,3 +306,15 @@ class DuckDBSession:
 
     def called(self, function: str, instants: Sequence[datetime]) -> str:
         return f"{function}({literals(instants)})"
+
+
+class _KeptSession(DuckDBSession):
+    """A session on the connection that its thread keeps, also where that was opened again behind who had the file."""
+
+    def __init__(self, kept: _Kept) -> None:
+        self._kept = kept
+
+    @property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        assert self._kept.connection is not None
+        return self._kept.connection

@@ -61,7 +61,7 @@ class Bucket:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=self.folder(feed))
         for page in pages:
             for found in page.get("Contents", ()):
-                if not (found["Key"].endswith("/") and found["Size"] == 0):
+                if not is_marker(found["Key"], found["Size"]):
                     yield Listed(
                         last_modified=found["LastModified"].astimezone(UTC).replace(tzinfo=None),
                         key=found["Key"],
@@ -98,6 +98,11 @@ class Bucket:
             if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
                 return None
             raise
+
+
+def is_marker(key: str, size: int) -> bool:
+    """Is it no object of anybody's, but what consoles put where somebody makes a folder?"""
+    return key.endswith("/") and size == 0
 
 
 def plan_batch(listed: Iterable[Listed], known: Mapping[str, str], objects: int, size: int) -> list[Listed]:

@@ -2,7 +2,7 @@
 
 Belongs here: the selection, and what a process that stays brings to the graph. Everything up to core is made in a lap,
 and what says `quick: true` in its `meta`; views are there already. The checks of what stands between run with it, so
-that nothing is handed on that would not be else.
+that nothing is handed on that would not be else; those of what a lap hands to nobody are left to the run that tells.
 """
 
 from __future__ import annotations
@@ -28,31 +28,34 @@ SERVED = {"gold.vw_real_time": "gold.real_time_metrics"}
 
 @dataclass(frozen=True)
 class Resident:
-    """A process that stays: dbt in it, what it was told of new objects, what it has loaded since the last run, and that
-    nobody but itself tries again."""
+    """A process that stays: dbt in it, what it was told of new objects, what it has loaded since the last run, what it
+    does in `between` the parts of a run, and that nobody but itself tries again."""
 
     dbt: WarmDbt
     told: Callable[[Feed], Sequence[Listed] | None]
     loaded: Callable[[Feed], Loaded]
+    between: Callable[[], bool]
     policy: Mapping[str, Any] = field(default_factory=lambda: {"retry_policy": None, "pool": None})
 
     @property
     def loading(self) -> dict[str, Any]:
         """What the assets of staging take."""
-        return {"told": self.told, "before": self.loaded, "is_prepared": True}
+        return {"told": self.told, "before": self.loaded, "between": self.between, "is_prepared": True}
 
 
 @dataclass(frozen=True)
 class Lap:
-    """`tables`: schema.table; `gates`: (schema.view, name of a check on it); `checks`: names of those on the tables."""
+    """`tables`: schema.table; `gates`: (schema.view, name of a check on it); `checks`: names of those on the tables of
+    which another is made; `last`: of those on the others, which look at all of a table and hold nothing back here."""
 
     tables: tuple[str, ...]
     gates: tuple[tuple[str, str], ...]
     checks: tuple[str, ...]
+    last: tuple[str, ...]
 
     @property
     def names(self) -> frozenset[str]:
-        """Of all nodes, as dbt has them."""
+        """Of the nodes of a lap, as dbt has them."""
         return frozenset({table.split(".")[1] for table in self.tables} | {n for _, n in self.gates} | set(self.checks))
 
 
@@ -72,8 +75,11 @@ def laps_of(manifest: Path, lineage: Lineage) -> dict[str, Lap]:
             for node in nodes.values()
             if node["resource_type"] == "test" and _about(node) in between
         ]
-        checks = [n["name"] for n in nodes.values() if n["resource_type"] == "test" and _about(n) in tables]
-        found[feed] = Lap(tuple(sorted(names[key] for key in tables)), tuple(sorted(gates)), tuple(sorted(checks)))
+        tests = [node for node in nodes.values() if node["resource_type"] == "test" and _about(node) in tables]
+        checks = sorted(node["name"] for node in tests if _about(node) in above)
+        last = sorted(node["name"] for node in tests if _about(node) not in above)
+        made_names = tuple(sorted(names[key] for key in tables))
+        found[feed] = Lap(made_names, tuple(sorted(gates)), tuple(checks), tuple(last))
     return found
 
 

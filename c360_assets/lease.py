@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,25 @@ def beat(home: Path) -> None:
     fresh.rename(_note(home))
 
 
-def holder(home: Path) -> str | None:
+@contextmanager
+def beating(home: Path) -> Iterator[None]:
+    """While the body runs, which may take longer than a worker is waited for, the worker is said to be at work."""
+    done = threading.Event()
+
+    def go_on() -> None:
+        while not done.wait(SILENCE / 10):
+            beat(home)
+
+    beats = threading.Thread(target=go_on, daemon=True)
+    beats.start()
+    try:
+        yield
+    finally:
+        done.set()
+        beats.join()
+
+
+def holder(home: Path, now: float | None = None) -> str | None:
     """The worker of the home in words; None where there is none, or it has not been heard of for a while."""
     try:
         noted = json.loads(_note(home).read_text())
@@ -61,7 +80,7 @@ def holder(home: Path) -> str | None:
         host = str(noted["host"])
     except (OSError, ValueError, KeyError):
         return None
-    silent = time.time() - beaten
+    silent = (now or time.time()) - beaten
     # Of a process on another host there is only its beat.
     is_there = silent < SILENCE and (host != HOST or is_alive(pid, started))
     return (f"process {pid}" + (f" on {host}" if host != HOST else "")) if is_there else None

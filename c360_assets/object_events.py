@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
-from c360_assets.landing import Listed
+from c360_assets.landing import Listed, is_marker
 
 _AT_ONCE = 10  # of SQS
 
@@ -61,14 +61,14 @@ class ObjectEvents:
     def _arrivals(self, message: Mapping[str, Any]) -> list[Arrival]:
         try:
             body = json.loads(message["Body"])
-            created = [(listed, message["ReceiptHandle"]) for listed in _created(body, self._bucket)]
+            told = [each for each in _created(body, self._bucket) if not is_marker(each.key, each.size)]
         except (ValueError, KeyError, TypeError, AttributeError):
             self.unreadable += 1
             return []
-        if not created:
-            # The test event that S3 sends first, an object that was deleted, another bucket's.
+        if not told:
+            # The test event that S3 sends first, an object that was deleted, another bucket's, a folder's marker.
             self._client.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
-        return [Arrival(listed, handle) for listed, handle in created]
+        return [Arrival(listed, message["ReceiptHandle"]) for listed in told]
 
 
 def _created(body: Mapping[str, Any], bucket: str) -> Iterator[Listed]:

@@ -34,11 +34,15 @@ def page(
     instance: dg.DagsterInstance,
     checks: Sequence[dg.AssetCheckKey],
     now: datetime | None = None,
+    between: Callable[[], object] = lambda: None,
 ) -> tuple[str, list[str]]:
-    """The page, and the lines that sum it up."""
+    """The page, and the lines that sum it up. `between`: done before each of the many checks is asked for."""
     now = now or datetime.now(UTC).replace(tzinfo=None)
     status = status_of(feeds, bucket, warehouse, instance, list(checks))
-    told = [_checked(instance, key) for key in sorted(checks, key=lambda k: k.to_user_string())]
+    told = []
+    for key in sorted(checks, key=lambda k: k.to_user_string()):
+        between()
+        told.append(_checked(instance, key))
     troubled = sorted((c for c in told if c["status"] in ("failed", "warns")), key=lambda c: str(c["status"]))
     shown = [_fed(f, feeds[f.feed], now) for f in status.feeds]
     try:
@@ -75,6 +79,7 @@ def report_asset(
     home: Path,
     after: Sequence[dg.AssetKey],
     checks: Sequence[dg.AssetCheckKey],
+    between: Callable[[], object] = lambda: None,
 ) -> dg.AssetsDefinition:
     """The page, written anew when all that is `after` has been made."""
 
@@ -84,7 +89,7 @@ def report_asset(
         description="One page: what came in, what was refused and why, every check with its trend, freshness per feed.",
     )
     def report(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        text, summary = page(feeds, bucket(), warehouse, context.instance, checks)
+        text, summary = page(feeds, bucket(), warehouse, context.instance, checks, between=between)
         path = home / "report.html"
         path.write_text(text)
         return dg.MaterializeResult(

@@ -1,12 +1,14 @@
 """Retention: runs that nobody will look at again, and what they have written.
 
 Belongs here: which runs go, and all that goes with them. A worker makes thousands of runs a day, each with an event log
-of its own; what an asset was made of last stays known without them.
+of its own; what an asset was made of last, and how its checks stood, stays known without them.
 """
 
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +18,8 @@ BY_WORKER = {"c360/by": "worker"}
 # How long runs are kept: the worker's, which say little one by one, and all others.
 OF_WORKER, OF_OTHERS = timedelta(days=1), timedelta(days=30)
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+# Of each check so many of its last evaluations are kept, whatever became of their runs.
+EVALUATIONS = 30
 
 
 def prune(instance: dg.DagsterInstance, dagster_home: Path, *, most: int = 200, now: datetime | None = None) -> int:
@@ -25,6 +29,33 @@ def prune(instance: dg.DagsterInstance, dagster_home: Path, *, most: int = 200, 
         old = dg.RunsFilter(created_before=now - kept, tags=tags, statuses=_FINISHED)
         for run in instance.get_runs(old, limit=most - gone, ascending=True) if most > gone else ():
             instance.delete_run(run.run_id)
+            # Dagster empties a run's event log, and leaves the file: most of what a run takes.
+            for ending in ("", "-wal", "-shm"):
+                (dagster_home / "history" / "runs" / f"{run.run_id}.db{ending}").unlink(missing_ok=True)
             shutil.rmtree(dagster_home / "storage" / run.run_id, ignore_errors=True)
             gone += 1
     return gone
+
+
+def prune_evaluations(dagster_home: Path, *, now: datetime | None = None) -> int:
+    """Takes away what checks said before their last evaluations, and before the worker's runs that are kept; how many
+    it were. Dagster keeps them when their run goes."""
+    index = dagster_home / "history" / "runs" / "index.db"
+    if not index.exists():
+        return 0
+    before = ((now or datetime.now(UTC)) - OF_WORKER).strftime("%Y-%m-%d %H:%M:%S")
+    with closing(sqlite3.connect(index, timeout=30)) as connection, connection:
+        return connection.execute(
+            """
+            delete from asset_check_executions
+            where create_timestamp < ? and id in (
+                select id
+                from (
+                    select id, row_number() over (partition by asset_key, check_name order by id desc) as place
+                    from asset_check_executions
+                ) as evaluations
+                where place > ?
+            )
+            """,
+            [before, EVALUATIONS],
+        ).rowcount

@@ -11,7 +11,7 @@ from functools import partial
 
 import dagster as dg
 
-from c360_assets import automation, local, transform
+from c360_assets import automation, event_log, local, transform
 from c360_assets.cli import BLOCKED, DONE, ERROR
 from c360_assets.definitions import build_defs
 from c360_assets.duckdb_warehouse import DuckDBWarehouse
@@ -71,7 +71,7 @@ def work(
     """The worker, until `stop`."""
     from c360_assets.worker import Worker  # dbt with it, which no other run needs in this process
 
-    with quiet(settings):
+    with quiet(settings), event_log.kept_open():
         at_work = Worker(settings, instance, warehouse, partial(local.object_events, settings), build_defs, say)
         say("worker: at work; Ctrl-C stops it")
         at_work.run(stop)

@@ -89,11 +89,12 @@ def serving_assets(
     warehouse: Warehouse,
     store: Callable[[], Store],
     checks: Sequence[dg.AssetCheckKey] = (),
+    between: Callable[[], object] = lambda: None,
     **policy: Any,
 ) -> list[dg.AssetsDefinition]:
     """
     One asset per table of gold that is `there`, made in one step: readers see all of a generation or nothing.
-    Beside them stands the last word of each of the `checks`.
+    Beside them stands the last word of each of the `checks`. `between`: as `serve` has it.
     """
     customer = declared(project).get("customer")
     served = [each for each in sources(customer.personal if customer else ()) if each.reads in there]
@@ -123,7 +124,7 @@ def serving_assets(
         with warehouse.writing("asking how long it took") as session:
             took = stages.seconds(session)
         told = [Change(CHECKS, checked(context.instance, checks), anew=True), Change(STAGES, took, anew=True)]
-        generation, batch, counts = serve(served, chosen, warehouse, store(), told)
+        generation, batch, counts = serve(served, chosen, warehouse, store(), told, between)
         if dg.AssetKey([SERVING, STAGES.name]) in context.selected_asset_keys:
             yield dg.MaterializeResult(asset_key=[SERVING, STAGES.name], metadata=_stage_metadata(took))
         for each in chosen:
@@ -150,10 +151,11 @@ def serve(
     warehouse: Warehouse,
     store: Store,
     beside: Collection[Change] = (),
+    between: Callable[[], object] = lambda: None,
 ) -> tuple[int, str, Mapping[str, tuple[int, int]]]:
     """
     Brings the chosen of the served tables up to date, all of them where the store is new or another one, and what
-    stands beside them.
+    stands beside them. What is done in `between` two tables may change gold, and must serve nothing.
 
     Returns:
         generation, the newest batch in it, {table: rows brought and taken away}.
@@ -167,9 +169,23 @@ def serve(
         marks = "select max(split_part(batch, ':', -1)) from gold.consumed_batches"
         batch = session.rows(marks)[0][0] or "" if "gold.consumed_batches" in tables else ""
         for each in made:
+            between()
             session.execute(f"create or replace table {_next(each)} as select * from {each.reads}")
-        changes = (_change(session, each, tables, anew=there == 0) for each in made)
-        counts = store.write(there + 1, batch, chain(beside, changes), layout_of(served))
+        compared: set[str] = set()
+
+        def changes() -> Iterator[Change]:
+            for each in made:
+                between()
+                change = _change(session, each, tables, anew=there == 0)
+                if not change.anew:
+                    compared.add(each.shape.name)
+                yield change
+
+        counts = store.write(there + 1, batch, chain(beside, changes()), layout_of(served))
+        for each in made:
+            if each.shape.name in compared and counts[each.shape.name] == (0, 0):
+                # What is served is what was laid beside it: nothing has to take its place.
+                session.execute(f"drop table {_next(each)}")
         _take_place(session, served, there + 1, batch)
     store.close()
     return there + 1, batch, counts

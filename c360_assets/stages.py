@@ -30,6 +30,11 @@ def record(session: Session, feed: str, objects: int, rows: int, at: Mapping[str
 def prepare(session: Session) -> None:
     """The table, without what is too old."""
     session.ensure(TABLE, COLUMNS)
+    trim(session)
+
+
+def trim(session: Session) -> None:
+    """Takes away what is too old."""
     session.execute(f"delete from {TABLE} where landed_at < ?", [_now() - timedelta(days=KEPT)])
 
 

@@ -212,12 +212,13 @@ def staging_asset(
     forgotten: Callable[[Bucket], Forgotten] | None = None,
     told: Callable[[Feed], Sequence[Listed] | None] = lambda feed: None,
     before: Callable[[Feed], Loaded] = lambda feed: Loaded(),
+    between: Callable[[], object] = lambda: None,
     is_prepared: bool = False,
     retry_policy: dg.RetryPolicy | None,
     pool: str | None,
 ) -> dg.AssetsDefinition:
     """The staging table of one feed, loaded from its landing. `before`: what was loaded already and no run has told;
-    `is_prepared`: by a process that stays."""
+    `between`: what a process that stays does beside it, which has `is_prepared` the tables."""
 
     @dg.asset(
         key=["staging", feed.name],
@@ -235,6 +236,7 @@ def staging_asset(
     )
     def load(context: dg.AssetExecutionContext, config: StagingConfig) -> dg.MaterializeResult[None]:
         sign_run(context)
+        between()
         try:
             there = bucket()
             loaded = load_new(

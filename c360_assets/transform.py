@@ -226,12 +226,17 @@ def transform_assets(
 
     def by_warm(context: dg.AssetExecutionContext, warm: "WarmDbt") -> Iterator[Any]:
         selected = {".".join(key.path) for key in context.selected_asset_keys}
-        with warehouse.writing("looking at staging") as session:
-            newest = pending.newest_batches(session)
-            if held := held_up(session, lineage.feeds_behind(selected)):
-                raise dg.Failure(description="\n".join(["nothing is built:", *held]), allow_retries=False)
+
+        def look() -> Mapping[str, str]:
+            with warehouse.writing("looking at staging") as session:
+                newest = pending.newest_batches(session)
+                if held := held_up(session, lineage.feeds_behind(selected)):
+                    raise dg.Failure(description="\n".join(["nothing is built:", *held]), allow_retries=False)
+            return newest
+
+        newest = look()
         names = {table.split(".")[1] for table in selected} | {key.name for key in context.selected_asset_check_keys}
-        built = warm.build(names, FAILING_ROWS)
+        built = warm.build(names, FAILING_ROWS, look)
         checks = {key.name: key for key in context.selected_asset_check_keys}
         failed = [each for each in built if each.status in ("error", "fail", "runtime error")]
         for each in built:

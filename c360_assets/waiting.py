@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -30,11 +31,11 @@ _NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 
 @dataclass
 class _Box:
-    """What waits of a feed: objects by key with when they were seen, and the messages that told of them."""
+    """What waits of a feed: objects by key with when they were seen, and the last message that told of each version."""
 
     objects: dict[str, Listed] = field(default_factory=dict)
     seen: dict[str, datetime] = field(default_factory=dict)
-    messages: list[Arrival] = field(default_factory=list)
+    messages: dict[Listed, Arrival] = field(default_factory=dict)
     failures: int = 0
     not_before: float = 0.0
     since: float = 0.0
@@ -59,6 +60,9 @@ class Waiting:
         self._objects, self._size, self._say = objects, size, say
         self._boxes = {name: _Box() for name in feeds}
         self._list_at = 0.0
+        # S3 is listed beside the laps: it takes the longer, the more there is.
+        self._lister = ThreadPoolExecutor(1, "listing")
+        self._listing: Future[tuple[dict[str, dict[str, Listed]], float]] | None = None
 
     def due(self) -> list[str]:
         """Feeds of which something waits and may be tried."""
@@ -106,7 +110,8 @@ class Waiting:
                 strange.append(arrival)
                 continue
             box = self._boxes[feed.name]
-            box.messages.append(arrival)
+            # What is told of again comes with another handle, and the last one counts.
+            box.messages[arrival.listed] = arrival
             # Events of one key may come in any order: the latest tells what is there.
             before = box.objects.get(key)
             if before is None or before.last_modified <= arrival.listed.last_modified:
@@ -123,33 +128,45 @@ class Waiting:
             self._events = self._open_events()
         except (BotoCoreError, ClientError, LandingError) as error:
             self._say(f"the queue cannot be had: {error}")
-        self._list_at = 0.0
+        self._list_at, self._listing = 0.0, None
 
     def list_now_and_then(self) -> None:
-        """What no message told of, if it is time again."""
-        began = time.monotonic()
-        if began < self._list_at:
+        """What no message told of, if it is time again, or a listing has come to its end."""
+        if self._listing is None:
+            if time.monotonic() >= self._list_at:
+                self._listing = self._lister.submit(self._list)
             return
-        self._list()
-        done = time.monotonic()
-        every = LIST_ALONE if self._events is None else LIST_BESIDE
-        self._list_at = done + max(every, (done - began) * LIST_REST)
-
-    def _list(self) -> None:
+        if not self._listing.done():
+            return
+        listing, self._listing, took = self._listing, None, 0.0
         try:
-            for feed in self._feeds.values():
-                there = {each.key: each for each in self._bucket.listed(feed)}
-                if not there:
-                    continue
-                with self._warehouse.reading() as session:
-                    known = landing.known_etags(session, feed)
-                box, now = self._boxes[feed.name], _now()
-                for key, each in there.items():
+            there, took = listing.result()
+            self._take(there)
+        except (BotoCoreError, ClientError, LandingError, WarehouseBusy) as error:
+            self._say(f"what is new could not be listed: {error}")
+        every = LIST_ALONE if self._events is None else LIST_BESIDE
+        self._list_at = time.monotonic() + max(every, took * LIST_REST)
+
+    def _list(self) -> tuple[dict[str, dict[str, Listed]], float]:
+        """{feed: its objects by key}, and how many seconds it took."""
+        began = time.monotonic()
+        there = {name: {o.key: o for o in self._bucket.listed(feed)} for name, feed in self._feeds.items()}
+        return there, time.monotonic() - began
+
+    def _take(self, there: Mapping[str, Mapping[str, Listed]]) -> None:
+        """The ledger is asked after S3 was: what was loaded meanwhile is known."""
+        with self._warehouse.reading() as session:
+            for name, objects in there.items():
+                known = landing.known_etags(session, self._feeds[name]) if objects else {}
+                box, now = self._boxes[name], _now()
+                for key, each in objects.items():
                     if known.get(key) != each.etag:
                         box.objects.setdefault(key, each)
                         _saw(box, key, now)
-        except (BotoCoreError, ClientError, LandingError, WarehouseBusy) as error:
-            self._say(f"what is new could not be listed: {error}")
+
+    def is_again(self, name: str) -> bool:
+        """Did the last lap of the feed not work?"""
+        return self._boxes[name].failures > 0
 
     def failed(self, name: str, seconds: float) -> float:
         """A lap of the feed did not work, after so many seconds; returns the seconds until it is due again."""
@@ -170,8 +187,8 @@ class Waiting:
                 del box.objects[each.key]
                 del box.seen[each.key]
         if self._events is not None:
-            told = [m for m in box.messages if m.listed.key not in box.objects]
-            box.messages = [m for m in box.messages if m.listed.key in box.objects]
+            told = [m for listed, m in box.messages.items() if listed.key not in box.objects]
+            box.messages = {listed: m for listed, m in box.messages.items() if listed.key in box.objects}
             try:
                 self._events.done(told)
             except (BotoCoreError, ClientError) as error:

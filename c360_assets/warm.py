@@ -67,8 +67,9 @@ class WarmDbt:
         self._tests: dict[str, Any] = {}
         self._ranks = _ranks(self._manifest.nodes)
         self.at: dict[str, datetime] = {}
-        # Called between two nodes when nothing of these schemas is left to be built, and while they are told.
-        self.between: Callable[[], None] = lambda: None
+        # Called between two nodes while nothing was written yet, again when nothing of these schemas is left to be
+        # built, and while nodes are told. False where it left something that the checks before it have not seen.
+        self.between: Callable[[], bool] = lambda: True
         self.between_after: Collection[str] = ()
 
     def learn(self) -> None:
@@ -85,8 +86,9 @@ class WarmDbt:
     def schema_of(self, unique_id: str) -> str:
         return str(self._manifest.nodes[unique_id].schema)
 
-    def build(self, names: Collection[str], shown: int) -> list[Built]:
-        """Builds and tests the named nodes and no others, in their order. `at` then says when each was committed."""
+    def build(self, names: Collection[str], shown: int, look: Callable[[], object] = lambda: None) -> list[Built]:
+        """Builds and tests the named nodes and no others, in their order. `at` then says when each was committed.
+        Before dbt builds what was begun here comes another `look`, which raises where nothing is to be built."""
         order = sorted((self._ids[name] for name in names), key=lambda unique_id: self._ranks[unique_id])
         if self.knows(names):
             try:
@@ -95,6 +97,7 @@ class WarmDbt:
                 self._say(f"dbt builds {len(order)} nodes: {str(error).splitlines()[0]}")
                 for unique_id in order:
                     self._told.pop(unique_id, None)
+                look()
         return self._by_dbt(names)
 
     def _is_known(self, unique_id: str) -> bool:
@@ -112,17 +115,22 @@ class WarmDbt:
             if node.resource_type == "model" and f"{node.schema}.{node.alias}" not in there:
                 raise NotAsTold(f"{node.schema}.{node.alias} is gone")
         last = max((n for n, each in enumerate(order) if self.schema_of(each) in self.between_after), default=-1)
-        built = []
+        built, has_written = [], False
         for number, unique_id in enumerate(order):
-            if number > last:
-                self.between()
+            # While a batch is half way through these schemas, what gates a lap would not add up.
+            if (number > last or not has_written) and not self.between():
+                raise NotAsTold("what came in between was not sound")
+            node = self._manifest.nodes[unique_id]
             # A session for each: what is done in between may have closed the connection.
             with self._warehouse.writing("building") as session:
-                if self._manifest.nodes[unique_id].resource_type == "test":
+                if node.resource_type == "test":
                     built.append(self._test(session, unique_id, shown))
                     continue
-                if (told := self._told.get(unique_id)) is not None:
-                    _run(session, told)
+                if unique_id in self._told:
+                    has_written |= _run(session, self._told[unique_id]) > 0
+                elif node.config.materialized not in _AS_THEY_ARE:
+                    # A lap in between met something odd, and dbt left the model out.
+                    raise NotAsTold(f"{node.schema}.{node.alias} was not told")
             at[unique_id] = datetime.now(UTC).replace(tzinfo=None)
             built.append(Built(unique_id, "success"))
         self.at = at
@@ -193,10 +201,16 @@ def _made_anew(node: Any) -> Mapping[str, Any]:
 
 
 def _ranks(nodes: Mapping[str, Any]) -> dict[str, tuple[int, int, str]]:
-    """Sorted by it, every model comes after what it is made of, and every test as soon as its models are there."""
+    """Sorted by it, every model comes after what it is made of, and every test as soon as its models are there; what is
+    `quick`, and what that is made of, comes before all others."""
     models = {key: node for key, node in nodes.items() if node.resource_type == "model"}
     parents = {key: {each for each in node.depends_on.nodes if each in models} for key, node in models.items()}
-    place = {key: number for number, key in enumerate(TopologicalSorter(parents).static_order())}
+    ordered = list(TopologicalSorter(parents).static_order())
+    first = {key for key, node in models.items() if node.config.meta.get("quick")}
+    for key in reversed(ordered):
+        if key in first:
+            first |= parents[key]
+    place = {key: number for number, key in enumerate(sorted(ordered, key=lambda key: key not in first))}
     return {
         key: (place[key], 0, key)
         if key in models
@@ -206,18 +220,19 @@ def _ranks(nodes: Mapping[str, Any]) -> dict[str, tuple[int, int, str]]:
     }
 
 
-def _run(session: Session, told: Mapping[str, Any]) -> None:
-    """One model's statements in one transaction: what is read keeps its address until it is written."""
+def _run(session: Session, told: Mapping[str, Any]) -> int:
+    """One model's statements in one transaction: what is read keeps its address until it is written. How many rows of
+    new batches it wrote, or took away."""
     if told["batches"] is None:
         with session.transaction():
             for write in told["writes"]:
                 session.execute(write)
-        return
+        return 0
     batches, *steps = told["steps"]
     with session.transaction():
         session.execute(batches)
         if not session.rows(f"select 1 from {told['model']}__batches limit 1"):
-            return
+            return 0
         for step in steps:
             session.execute(step)
         if each := told["each"]:
@@ -233,5 +248,7 @@ def _run(session: Session, told: Mapping[str, Any]) -> None:
             for step in steps:
                 session.execute(step)
             writes = told["otherwise"]["writes"]
-        for write in writes:
-            session.execute(write)
+        *changes, mark = writes
+        counts = [session.rows(change) for change in changes]
+        session.execute(mark)
+    return sum(count or 0 for rows in counts for (count,) in rows)

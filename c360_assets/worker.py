@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -38,7 +38,7 @@ from c360_assets.landing import Listed
 from c360_assets.object_events import ObjectEvents
 from c360_assets.persons import hidden_columns
 from c360_assets.processes import process_tags
-from c360_assets.retention import BY_WORKER, prune
+from c360_assets.retention import BY_WORKER, prune, prune_evaluations
 from c360_assets.settings import Settings
 from c360_assets.store import Store
 from c360_assets.waiting import LONGEST, Waiting
@@ -53,8 +53,12 @@ QUIET = 3.0
 TELL, TELL_ANYWAY = 60.0, 90.0
 # Rows of a failing test that are shown.
 SHOWN = 20
-# Seconds between two looks for runs that are too old.
-PRUNE = 300.0
+# Seconds between two looks for runs that are too old; between two while there are more, of which a few go at once.
+PRUNE, PRUNE_ON, PRUNED = 300.0, 5.0, 3
+# Seconds after which the page is made anew, where no quiet moment comes before.
+PAGE = 900.0
+# Hour, UTC, after which everything is made and checked once a day: the nightly run stands back for a worker.
+NIGHT = 2
 # Seconds between two looks for what is due, in the middle of a run.
 SQUEEZE = 0.3
 # After a whole build the next one rests so many times as long as it took, unless nothing else is to be done.
@@ -87,7 +91,9 @@ class Worker:
             warehouse=warehouse,
             feeds=self._feeds,
             manifest=manifest,
-            resident=laps.Resident(self._dbt, lambda feed: self._plan, lambda feed: self._taken(feed.name)),
+            resident=laps.Resident(
+                self._dbt, lambda feed: self._plan, lambda feed: self._taken(feed.name), self._squeeze
+            ),
         )
         self._sync = defs.resolve_job_def(automation.SYNC)
         self._graph = defs.resolve_asset_graph()
@@ -108,30 +114,32 @@ class Worker:
         self._untold: dict[str, float] = {}
         # Feeds with something that only a whole build makes, and since when; when the next one may be.
         self._behind: dict[str, float] = {}
-        self._whole_at = self._retry_at = self._squeezed_at = time.monotonic()
+        self._whole_at = self._retry_at = self._squeezed_at = self._page_at = self._prune_at = time.monotonic()
         self._quiet = 0.0
         self._failed = 0
+        self._night = _night_of(_now())
         # What readers see, piece by piece, of what was built; all of it at first, for who died before may have left it.
         every = self._graph.materializable_asset_keys
         self._to_serve = _pieces({key for key in every if key.path[0] == serve.SERVING})
-        # While a run lets laps in: the feeds of which they brought more.
+        # While a run lets laps in: the feeds of which they brought more. Is it one that serves, or of everything?
         self._squeezed: set[str] | None = None
+        self._is_serving = self._is_whole = False
+        # Has a lap loaded what it then could not build?
+        self._is_half_done = False
         self._dbt.between, self._dbt.between_after = self._squeeze, laps.LAYERS
 
     def run(self, stop: Callable[[], bool]) -> None:
+        lease.beat(self._settings.home)
         with self._warehouse.kept("preparing the worker"), self._warehouse.writing("worker") as session:
             stages.prepare(session)
             registers.prepare_tables(session, list(self._feeds.values()))
             for name in pending.unbuilt_feeds(session, self._lineage, self._feeds.keys()):
                 self._behind[name] = time.monotonic()
             self._dbt.learn()
-        pruned = 0.0
         while not stop():
             lease.beat(self._settings.home)
             self._waiting.list_now_and_then()
-            if time.monotonic() - pruned >= PRUNE:
-                prune(self._instance, self._settings.dagster_home)
-                pruned = time.monotonic()
+            self._prune()
             began = time.monotonic()
             self._waiting.hear()
             turn = self._waiting.turn()
@@ -143,6 +151,21 @@ class Worker:
                 self._catch_up()
         while self._tell(0.0):
             lease.beat(self._settings.home)
+
+    def _prune(self) -> None:
+        """What is too old goes, a few runs at a time."""
+        if time.monotonic() < self._prune_at:
+            return
+        home = self._settings.dagster_home
+        is_more = prune(self._instance, home, most=PRUNED) == PRUNED
+        if not is_more:
+            prune_evaluations(home)
+            try:
+                with self._warehouse.writing("trimming the times") as session:
+                    stages.trim(session)
+            except WarehouseBusy as error:
+                self._say(str(error))
+        self._prune_at = time.monotonic() + (PRUNE_ON if is_more else PRUNE)
 
     def _tell(self, after: float) -> bool:
         """The run of a feed whose laps no run has told for so many seconds, the oldest first; was there one?"""
@@ -160,12 +183,22 @@ class Worker:
         see of it follows in runs of its own, so that laps come between."""
         now = time.monotonic()
         is_quiet = self._quiet >= QUIET
+        if self._night != (night := _night_of(_now())):
+            self._night = night
+            self._left_behind(self._feeds)
         if now < self._retry_at or (self._waiting.due() and now < self._whole_at + WHOLE):
             return
-        if self._to_serve:
-            worked = self._sync_run(self._to_serve[0], "serving")
+        is_page_due = is_quiet or now >= self._page_at
+        piece = next((each for each in self._to_serve if is_page_due or report.KEY not in each), None)
+        if piece is not None:
+            self._is_serving = report.KEY not in piece
+            with self._letting_laps_in() as brought:
+                worked = self._sync_run(piece, "serving")
+            self._left_behind(brought)
             if worked:
-                del self._to_serve[0]
+                self._to_serve.remove(piece)
+                if report.KEY in piece:
+                    self._page_at = time.monotonic() + PAGE
         elif self._behind and (is_quiet or now >= self._whole_at):
             worked = self._whole(list(self._behind) if is_quiet else [min(self._behind, key=lambda n: self._behind[n])])
             done = time.monotonic()
@@ -180,6 +213,7 @@ class Worker:
         """Everything that is made of these feeds, but for what readers see."""
         made = automation.made_of(feeds, self._lineage.not_made_of(feeds)).resolve(self._graph)
         served = {key for key in made if key.path[0] == serve.SERVING}
+        self._is_whole = True
         with self._letting_laps_in() as brought:
             worked = self._sync_run(made - served, "whole")
         if worked:
@@ -198,16 +232,19 @@ class Worker:
             yield brought
         finally:
             self._squeezed = None
+            self._is_serving = self._is_whole = False
 
     def _left_behind(self, feeds: Collection[str]) -> None:
         for name in feeds:
             self._behind.setdefault(name, time.monotonic())
 
-    def _squeeze(self) -> None:
-        """A lap in the middle of a run, where one is due; none within a lap, and none that needs a run."""
+    def _squeeze(self) -> bool:
+        """A lap in the middle of a run, where one is due; none within a lap, and none that needs a run. False where it
+        loaded what it could not build: the run must not take it for sound."""
         now = time.monotonic()
         if self._squeezed is None or now - self._squeezed_at < SQUEEZE:
-            return
+            return True
+        self._is_half_done = False
         squeezed, self._squeezed = self._squeezed, None
         try:
             lease.beat(self._settings.home)
@@ -217,6 +254,7 @@ class Worker:
                 squeezed.add(turn)
         finally:
             self._squeezed, self._squeezed_at = squeezed, time.monotonic()
+        return not self._is_half_done
 
     def _taken(self, name: str) -> staging.Loaded:
         """What was loaded since the last run told it."""
@@ -232,7 +270,7 @@ class Worker:
         at: dict[str, datetime | None] = {"landed": min(each.last_modified for each in plan), "seen": seen}
         try:
             if self._dbt.knows(self._laps[name].names):
-                worked = self._quick(name, plan, at) or (may_run and self._run(name, plan))
+                worked = self._quick(name, plan, at) or (may_run and self._run(name, plan, at))
             else:
                 worked = may_run and self._run(name, plan, at)
         except WarehouseBusy as error:
@@ -254,10 +292,14 @@ class Worker:
                     objects=self._settings.batch_objects, size=self._settings.batch_bytes, batches=1,
                     forgotten=lambda: self._forgotten(self._bucket), told=plan, is_prepared=True,
                 )  # fmt: skip
+                if not loaded.batches and not self._waiting.is_again(name):
+                    return True  # told of a second time: the ledger has it all, and what follows it was made
                 at["staged"] = _now()
+                self._is_half_done = True
                 self._tally[name].add(loaded)
                 self._untold.setdefault(name, time.monotonic())
                 if self._follow(name):
+                    self._is_half_done = False
                     at["served"] = self._serve(name)
                     self._note(name, plan, loaded.rows, at)
                     return True
@@ -274,13 +316,14 @@ class Worker:
             behind = [self._feeds[each] for each in sorted(self._lineage.feeds_behind(lap.tables))]
             if checks.held_up(session, behind, self._hidden):
                 return False
-        built = self._dbt.build(lap.names, SHOWN)
+        # What is made in a whole run is made of what laps bring in the middle of it: of that all checks have to hold.
+        built = self._dbt.build(lap.names | set(lap.last) if self._is_whole else lap.names, SHOWN)
         return all(each.status in ("success", "pass", "warn") for each in built)
 
     def _serve(self, name: str) -> datetime | None:
-        """What readers are to see in seconds; None where the feed has nothing of it."""
+        """What readers are to see in seconds; None where the feed has nothing of it, or the run around it serves."""
         chosen = [each for each in self._served if laps.SERVED.get(each.reads) in self._laps[name].tables]
-        if not chosen:
+        if not chosen or self._is_serving:
             return None
         serve.serve(self._served, chosen, self._warehouse, Store(self._settings.serving_url))
         return _now()
@@ -341,6 +384,11 @@ def _pieces(served: Collection[dg.AssetKey]) -> list[set[dg.AssetKey]]:
     """The tables, which are served together, and then the page."""
     page = {key for key in served if key == report.KEY}
     return [piece for piece in (set(served) - page, page) if piece]
+
+
+def _night_of(now: datetime) -> date:
+    """The night that was last, by the day on which it ended."""
+    return (now - timedelta(hours=NIGHT)).date()
 
 
 def _now() -> datetime:

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from c360_assets import automation, staging
+from c360_assets import automation, lease, staging
 from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket
 from c360_assets.object_events import ObjectEvents
@@ -243,6 +243,18 @@ def test_a_held_warehouse_or_no_queue_is_a_reason_to_skip_and_loses_nothing(told
     told.worker = None
     assert told.goes_on() == 1
     assert told.ledger() == ["customers/a.csv", "customers/first.csv"]
+
+
+def test_the_sensor_takes_over_from_a_worker_that_is_not_heard_of_any_more(told: Told, platform: Platform) -> None:
+    home = platform.settings.home
+    home.mkdir(exist_ok=True)
+    lease.beat(home)
+    platform.put("a.csv", body(1))
+    told.worker = lease.holder(home)
+    assert str(told.tick()).startswith("the worker brings it: process ")
+    told.worker = lease.holder(home, now=time.time() + lease.SILENCE + 1)
+    assert told.goes_on() == 1
+    assert told.ledger() == ["customers/a.csv"]
 
 
 def test_the_graph_has_it_where_a_queue_is_named_and_lists_seldom_then(tmp_path: Any, bucket: Bucket) -> None:

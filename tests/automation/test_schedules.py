@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from botocore.exceptions import EndpointConnectionError
 
+from c360_assets import lease
 from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket
 from tests.parts import Platform
@@ -56,6 +57,13 @@ def test_where_nobody_can_tell_what_is_new_all_of_it_is_run(platform: Platform, 
 
     request = tick(platform, instance, "hourly_sync", no_s3)
     assert isinstance(request, dg.RunRequest) and not request.asset_selection
+
+
+def test_both_stand_back_while_there_is_a_worker(platform: Platform, instance: dg.DagsterInstance) -> None:
+    platform.put("a.csv", FILE)
+    lease.beat(platform.settings.home)
+    assert str(tick(platform, instance, "hourly_sync")).startswith("the worker brings it: process ")
+    assert str(tick(platform, instance, "nightly_sync")).startswith("the worker makes and checks it: process ")
 
 
 def test_the_nightly_run_is_of_everything(platform: Platform, instance: dg.DagsterInstance) -> None:

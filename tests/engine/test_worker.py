@@ -13,7 +13,7 @@ import pytest
 
 from c360_assets import local, pending
 from c360_assets.definitions import build_defs
-from c360_assets.landing import Bucket
+from c360_assets.landing import Bucket, Listed
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.worker import Worker
 from generator import customers, shop, till
@@ -70,7 +70,27 @@ def table(platform: Platform, name: str) -> str:
     return digest([tuple(v for c, v in row.items() if c not in LOADING) for row in platform.table(name)])
 
 
-def test_laps_make_what_a_build_makes_and_runs_tell_of_them(home: Settings) -> None:
+def told_again_and_failed(worker: Worker, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object that S3 tells of again takes no time; a lap that becomes a run does."""
+    noted = "select count(*) from staging.batch_times where feed = 'products'"
+    ((key, etag, at, before),) = platform.rows(
+        f"select key, etag, last_modified, ({noted}) from staging.object_ledger where feed = 'products' and status = 'loaded' limit 1"
+    )
+    again = [Listed(at, key, etag, 1)]
+    assert worker._quick("products", again, {"landed": at, "seen": at})
+    assert platform.rows(noted) == [(before,)] and "products" not in worker._untold
+    copied = {"Bucket": platform.bucket.name, "Key": key}
+    other = key.replace("products/", "products/again/")
+    platform.bucket.client.copy_object(Bucket=platform.bucket.name, Key=other, CopySource=copied)
+    while "products" not in worker._waiting.due():
+        worker._waiting.hear()
+    with monkeypatch.context() as odd:
+        odd.setattr(worker, "_quick", lambda *_: False)
+        assert worker._lap("products")
+    assert platform.rows(f"{noted} and gold_at is null and core_at is not null") == [(before + 1,)]
+
+
+def test_laps_make_what_a_build_makes_and_runs_tell_of_them(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     platform = Platform(home, local.landing_bucket(home), project=PROJECT / "dbt").begin()
     objects = objects_of(4)
     with local.dagster_instance(home) as instance:
@@ -111,6 +131,10 @@ def test_laps_make_what_a_build_makes_and_runs_tell_of_them(home: Settings) -> N
         assert told.status.value == "SUCCEEDED"
         runs = instance.get_runs()
         assert runs and all(run.is_finished for run in runs)
+        clicks = worker._laps["clickstream"]
+        left = {"click_session_holds_all_clicks", "click_session_are_apart", "real_time_metrics_equal_clicks"}
+        assert left == set(clicks.last) & left and not left & clicks.names
+        told_again_and_failed(worker, platform, monkeypatch)
     by_laps = {name: table(platform, name) for name in TABLES}
     test_clicks.assert_equals_truth(platform, [o for o in objects if o.name.startswith("clickstream/")])
     platform.build("--full-refresh", "--select", "+vw_customer_360", "+real_time_metrics", "+inventory", "+quarantine",

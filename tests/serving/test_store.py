@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from c360_assets import serve
+from c360_assets.duckdb_warehouse import DuckDBSession
 from c360_assets.store import Store, StoreRefused
-from tests.serving.conftest import Gold, customer
+from tests.serving.conftest import PERSONAL, Gold, customer
 
 
 def cities(gold: Gold) -> dict[str, str]:
@@ -101,6 +102,47 @@ def test_what_a_run_left_that_died_before_the_store_had_it_is_not_taken_for_serv
     assert cities(gold) == {"C001": "Ulm"}
     assert gold.serve()["customers"] == (1, 0)
     assert cities(gold) == {"C001": "Rome"}
+
+
+def test_between_two_tables_others_may_work_on_gold_and_open_the_file_anew(gold: Gold) -> None:
+    gold.put("vw_customer_360", customer(1))
+    gold.serve()
+    warehouse, cities_moved_to = gold.warehouse, ["Rome"]
+
+    def between() -> None:
+        with warehouse.held("dbt"):
+            pass
+        with warehouse.writing("test") as session:
+            while cities_moved_to:
+                session.execute(f"update gold.vw_customer_360 set city = '{cities_moved_to.pop()}'")
+
+    served = serve.sources(PERSONAL)
+    with warehouse.kept("test"):
+        counts = serve.serve(served, served, warehouse, gold.store, between=between)[2]
+    assert counts["customers"] == (1, 0) and cities(gold) == {"C001": "Rome"}
+    assert not [name for name in made(gold) if "__next" in name]
+
+
+def made(gold: Gold) -> set[str]:
+    """The tables of the warehouse."""
+    with gold.warehouse.reading() as session:
+        return session.tables()
+
+
+def test_what_did_not_change_is_not_written_again_where_it_stands(gold: Gold, monkeypatch: pytest.MonkeyPatch) -> None:
+    gold.put("vw_customer_360", customer(1))
+    gold.put("daily_sales_summary", ("2026-01-01", "S", "EUR", "1.0000", "0.0000", "1.0000", 1))
+    gold.serve()
+    gold.execute("update gold.vw_customer_360 set city = 'Rome'")
+    said: list[str] = []
+    execute = DuckDBSession.execute
+    monkeypatch.setattr(
+        DuckDBSession, "execute", lambda self, sql, *bound: (said.append(sql), execute(self, sql, *bound))
+    )
+    gold.serve()
+    placed = [sql for sql in said if sql.startswith("create or replace") and "select * from serving." in sql]
+    assert placed == ["create or replace table serving.customers as select * from serving.customers__next"]
+    assert not [name for name in made(gold) if "__next" in name]
 
 
 def test_a_store_that_is_lost_or_another_is_filled_anew(gold: Gold) -> None:

@@ -66,6 +66,7 @@ def test_what_is_no_new_object_is_taken_away_and_what_nobody_can_read_is_left(qu
         client.send_message(QueueUrl=url, MessageBody=json.dumps(body))
     bucket.client.put_object(Bucket=bucket.name, Key="gone", Body=b"1")
     bucket.client.delete_object(Bucket=bucket.name, Key="gone")
+    bucket.client.put_object(Bucket=bucket.name, Key="a folder/", Body=b"")
     client.send_message(QueueUrl=url, MessageBody="no JSON at all")
     client.send_message(QueueUrl=url, MessageBody='{"Records": [{"eventName": "ObjectCreated:Put"}]}')
     arrived = events.receive(1)

@@ -12,8 +12,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from c360_assets import lease
-from c360_assets.retention import BY_WORKER, prune
+from c360_assets import lease, retention
+from c360_assets.retention import BY_WORKER, prune, prune_evaluations
 
 
 def test_one_worker_at_a_time_and_none_once_it_is_gone(tmp_path: Path) -> None:
@@ -43,6 +43,16 @@ def test_a_worker_that_was_killed_or_is_silent_holds_nothing(tmp_path: Path, mon
         assert lease.holder(tmp_path) == f"process {os.getpid()}"
 
 
+def test_a_worker_that_has_much_to_load_at_first_is_heard_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "SILENCE", 0.5)
+    with lease.taken(tmp_path):
+        with lease.beating(tmp_path):
+            time.sleep(0.7)
+            assert lease.holder(tmp_path) is not None
+        time.sleep(0.7)
+        assert lease.holder(tmp_path) is None
+
+
 def test_old_runs_go_with_what_they_wrote_and_assets_stay_known(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     @dg.asset
     def thing() -> dg.MaterializeResult[None]:
@@ -50,13 +60,43 @@ def test_old_runs_go_with_what_they_wrote_and_assets_stay_known(instance: dg.Dag
 
     mine = dg.materialize([thing], instance=instance, tags=BY_WORKER).run_id
     other = dg.materialize([thing], instance=instance).run_id
-    logs = tmp_path / "storage" / mine
-    logs.mkdir(parents=True)
+    home = tmp_path / "dagster"
+    logs = home / "storage" / mine
+    assert logs.exists() and size_of(home, mine) > 50_000
     now = datetime.now(UTC)
-    assert prune(instance, tmp_path, now=now + timedelta(hours=23)) == 0
-    assert prune(instance, tmp_path, now=now + timedelta(hours=25)) == 1
-    assert not logs.exists() and {run.run_id for run in instance.get_runs()} == {other}
-    assert prune(instance, tmp_path, now=now + timedelta(days=31)) == 1
+    assert prune(instance, home, now=now + timedelta(hours=23)) == 0
+    assert prune(instance, home, now=now + timedelta(hours=25)) == 1
+    assert not logs.exists() and size_of(home, mine) == 0 < size_of(home, other)
+    assert {run.run_id for run in instance.get_runs()} == {other}
+    assert prune(instance, home, now=now + timedelta(days=31)) == 1
     assert instance.get_runs() == []
     made = instance.get_latest_materialization_event(dg.AssetKey("thing"))
     assert made is not None
+
+
+def size_of(home: Path, run_id: str) -> int:
+    """Bytes of all files that are a run's own."""
+    return sum(path.stat().st_size for path in (home / "history" / "runs").glob(f"{run_id}*"))
+
+
+def test_of_a_check_its_last_evaluations_are_kept_when_their_runs_are_gone(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dg.asset
+    def thing() -> None: ...
+
+    @dg.asset_check(asset=thing)
+    def sound() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=len(instance.get_runs()) < 3)
+
+    home = tmp_path / "dagster"
+    for _ in range(3):
+        dg.materialize([thing, sound], instance=instance, tags=BY_WORKER)
+    monkeypatch.setattr(retention, "EVALUATIONS", 2)
+    now = datetime.now(UTC)
+    assert prune(instance, home, now=now + timedelta(hours=25)) == 3
+    assert prune_evaluations(home, now=now) == 0
+    assert prune_evaluations(home, now=now + timedelta(hours=25)) == 1
+    key = dg.AssetCheckKey(dg.AssetKey("thing"), "sound")
+    told = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+    assert [record.status.value for record in told] == ["FAILED", "SUCCEEDED"]
