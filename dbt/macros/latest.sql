@@ -65,6 +65,8 @@
     {{ new_table(replaced) }} as
     select {{ latest_columns(entity) | join(', ') }}, _key as winner_key from {{ log }} where false
   {% endcall -%}
+  {%- do mask_personal(log) -%}
+  {%- do mask_personal(replaced) -%}
 {% endmacro %}
 
 {#-
