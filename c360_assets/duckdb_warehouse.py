@@ -52,6 +52,7 @@ class DuckDBWarehouse:
     engine = "duckdb"
     target = "duckdb"
     database = ""
+    starts_dbt = ""
 
     def __init__(
         self,

@@ -87,12 +87,14 @@ class Session(Protocol):
 class Warehouse(Protocol):
     """Where the tables are.
 
-    `engine` is duckdb or snowflake, `target` the dbt target that reaches it, `database` its name on a server of many.
+    `engine` is duckdb or snowflake, `target` the dbt target that reaches it, `database` its name on a server of many,
+    `starts_dbt` the module that starts dbt on it where dbt's own command will not do.
     """
 
     engine: str
     target: str
     database: str
+    starts_dbt: str
 
     def writing(self, purpose: str) -> AbstractContextManager[Session]: ...
 
@@ -118,7 +120,10 @@ class Warehouse(Protocol):
 
 
 # What may be gone at the next attempt. Anything else, a failed test first of all, would only fail again.
-_PASSING = ("could not set lock", "connection", "timed out", "timeout", "temporarily", "too many requests")
+_PASSING = (
+    "could not set lock", "connection", "timed out", "timeout", "temporarily", "too many requests",
+    "service unavailable",
+)  # fmt: skip
 
 
 def may_pass(error: BaseException) -> bool:

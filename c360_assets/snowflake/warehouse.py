@@ -25,6 +25,7 @@ class SnowflakeWarehouse:
     """A Snowflake database over dagster-snowflake's resource. Snowflake queues its writers itself."""
 
     engine = "snowflake"
+    starts_dbt = "c360_assets.snowflake.patience"
 
     def __init__(self, settings: Snowflake, **connection_arguments: Any) -> None:
         self.settings = settings
