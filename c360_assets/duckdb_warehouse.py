@@ -289,4 +289,4 @@ class DuckDBSession:
         self.execute(f"insert into {table} ({names}) select {names} from read_parquet({source})")
 
     def called(self, function: str, instants: Sequence[datetime]) -> str:
-        return f"{function}({literals(instants)})"
+        return f"{function}({literals(instants, 'timestamp')})"

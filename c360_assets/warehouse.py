@@ -159,8 +159,8 @@ def insert(session: Session, table: str, columns: Mapping[str, str], rows: Seque
         )
 
 
-def literals(instants: Sequence[datetime]) -> str:
-    return ", ".join(f"cast('{instant.isoformat(sep=' ')}' as timestamp)" for instant in instants)
+def literals(instants: Sequence[datetime], kind: str) -> str:
+    return ", ".join(f"cast('{instant.isoformat(sep=' ')}' as {kind})" for instant in instants)
 
 
 def fetched(cursor: Any) -> Iterator[tuple[Any, ...]]:

@@ -182,7 +182,7 @@ class Arrived:
         for start in range(0, len(named), FILES_AT_ONCE):
             some = named[start : start + FILES_AT_ONCE]
             chosen = f"key || ' ' || etag in ({_places(len(some))})"
-            taking = taken(self.feed, self.table, self.prefix, chosen, "cast(? as timestamp)", "?")
+            taking = taken(self.feed, self.table, self.prefix, chosen, "cast(? as timestamp_ntz)", "?")
             session.execute(taking, [now, batch, *some])
 
     def forget(self, session: Session) -> None:

@@ -234,4 +234,4 @@ class _SnowflakeSession:
         )
 
     def called(self, function: str, instants: Sequence[datetime]) -> str:
-        return f"table({function}({literals(instants)}))"
+        return f"table({function}({literals(instants, 'timestamp_ntz')}))"

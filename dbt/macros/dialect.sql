@@ -48,6 +48,9 @@
 {% macro duckdb__timestamp_type() %}timestamp{% endmacro %}
 {% macro snowflake__timestamp_type() %}timestamp_ntz(6){% endmacro %}
 
+{#- A declared type as the engine has it: a bare timestamp is what an account says. -#}
+{% macro engine_type(type) %}{% do return(timestamp_type() if type == 'timestamp' else type) %}{% endmacro %}
+
 {% macro minutes_earlier(instant, minutes) %}
   {{- return(adapter.dispatch('minutes_earlier', 'c360')(instant, minutes)) -}}
 {% endmacro %}

@@ -216,7 +216,7 @@ ranked as (
       and coalesce(_retracted_by not in (select batch from ({{ batches_came() }}) as came where came_at <= {{ known_at }}), true)
     {%- endset -%}
     {%- set columns = [] -%}
-    {%- for column in entity.key + entity.attributes %}{% do columns.append(column ~ ' ' ~ entity.types[column]) %}{% endfor -%}
+    {%- for column in entity.key + entity.attributes %}{% do columns.append(column ~ ' ' ~ engine_type(entity.types[column])) %}{% endfor -%}
     {%- set rows -%}
       select {{ (entity.key + entity.attributes) | join(', ') }}
       from ({{ latest_ranked(entity, stream, is_standing) }}) as ranked
