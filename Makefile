@@ -70,11 +70,14 @@ chaos: install ## kill -9: at many moments of loads and syncs (ROUNDS, default 3
 erasure: install ## a person of every feed forgotten, everything made again from S3, every byte looked at (several minutes)
 	C360_ERASURE=1 $(BIN)/python -m pytest tests/platform/test_forget.py
 
+COMPARED_TESTS := tests/platform/test_snowflake.py tests/platform/test_snowflake_access.py tests/platform/test_snowflake_check.py \
+	tests/platform/test_snowflake_failures.py tests/platform/test_shops.py tests/platform/test_native.py tests/platform/test_arrivals.py
 SNOWFLAKE_TESTS := tests/platform/test_changes.py tests/platform/test_entities.py tests/platform/test_history.py \
 	tests/platform/test_northwind.py tests/platform/test_quarantine.py tests/platform/test_real_files.py tests/platform/test_till.py
 snowflake: install ## what compares DuckDB and fakesnow at length, and the platform's tests on fakesnow (an hour)
-	TEST_WAREHOUSE=both $(BIN)/python -m pytest -n 2 --dist loadfile tests/platform/test_snowflake.py tests/platform/test_snowflake_access.py tests/platform/test_snowflake_failures.py tests/platform/test_shops.py tests/platform/test_native.py tests/platform/test_arrivals.py
-	TEST_WAREHOUSE=snowflake $(BIN)/python -m pytest -n 2 --dist loadfile $(SNOWFLAKE_TESTS)
+	@# Both are run whatever fails; the target fails if either does.
+	@TEST_WAREHOUSE=both $(BIN)/python -m pytest -n 2 --dist loadfile $(COMPARED_TESTS); compared=$$?; \
+		TEST_WAREHOUSE=snowflake $(BIN)/python -m pytest -n 2 --dist loadfile $(SNOWFLAKE_TESTS) && exit $$compared
 
 snowflake-check: install ## on an account: what cannot be run without one, and what held (ROLE_ARN=... for stage and pipes)
 	$(BIN)/python -m tests.snowflake_check $(if $(ROLE_ARN),--role-arn $(ROLE_ARN))

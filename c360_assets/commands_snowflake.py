@@ -34,7 +34,8 @@ def snowflake(options: argparse.Namespace, settings: Settings) -> int:
             idle_seconds=options.idle,
             masking=not options.no_masking,
         )
-        statements = objects.bootstrap(settings, wanted, feeds, declared)
+        personal = entities.personal_columns(settings.dbt_project)
+        statements = objects.bootstrap(settings, wanted, feeds, personal)
         if options.native is not None:
             statements += _native(options.native, settings, feeds, [entity.name for entity in declared])
     else:

@@ -52,6 +52,7 @@ class DuckDBWarehouse:
     engine = "duckdb"
     target = "duckdb"
     database = ""
+    starts_dbt = ""
 
     def __init__(
         self,
@@ -305,7 +306,7 @@ class DuckDBSession:
         self.execute(f"insert into {table} ({names}) select {names} from read_parquet({source})")
 
     def called(self, function: str, instants: Sequence[datetime]) -> str:
-        return f"{function}({literals(instants)})"
+        return f"{function}({literals(instants, 'timestamp')})"
 
 
 class _KeptSession(DuckDBSession):

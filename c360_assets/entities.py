@@ -8,12 +8,16 @@ are the project's from then on.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 TEMPLATES = Path("templates") / "entity"
+# Tables that hold an entity's attributes under its names, as far as the project has them.
+_HOLDING = ("clean/{}_rows", "core/{}_log", "core/{}", "core/{}_replaced", "vault/sat_{}")
 
 _ENTITIES = re.compile(r"^( *entities: *\[)([^\]]*)(\].*)$", re.MULTILINE)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -127,20 +131,46 @@ def declared(project: Path) -> dict[str, Declaration]:
     """The entities whose history the project keeps, as the models of their logs declare them, by name."""
     listed = (yaml.safe_load((project / "dbt_project.yml").read_text()).get("vars") or {}).get("entities") or []
     found: dict[str, Declaration] = {}
+    for path, model, meta in _models(project):
+        entity = meta.get("entity") or {}
+        if entity.get("name") in listed:
+            types = {c["name"]: c.get("data_type", "varchar") for c in model.get("columns") or []}
+            found[entity["name"]] = Declaration(
+                entity["name"],
+                tuple(entity["key"]),
+                tuple((c, types.get(c, "varchar")) for c in entity["tracked"]),
+                tuple((c, types.get(c, "varchar")) for c in entity.get("type1") or []),
+                tuple(entity.get("personal") or []),
+            )
+            _check_personal(path, found[entity["name"]])
+    return {name: found[name] for name in listed if name in found}
+
+
+def personal_columns(project: Path) -> list[tuple[str, str, str]]:
+    """Table, column and what it is, of every column about a person in a table that models make.
+
+    A table of an entity has them under the entity's names. Where a model gives them another, its own meta says so
+    (`personal: [landing_page]`).
+    """
+    found = []
+    for path, model, meta in _models(project):
+        entity = meta.get("entity") or {}
+        for place in _HOLDING if entity.get("personal") else ():
+            file = project / "models" / f"{place.format(entity['name'])}.sql"
+            # What says no materialization is a view, and shows what its tables mask.
+            if file.exists() and "materialized=" in file.read_text():
+                table = f"{file.parent.name}.{file.stem}"
+                found += [(table, column, f"{entity['name']}.{column}") for column in entity["personal"]]
+        table = f"{path.parent.name}.{model['name']}"
+        found += [(table, column, f"{model['name']}.{column}") for column in meta.get("personal") or ()]
+    return found
+
+
+def _models(project: Path) -> Iterator[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]:
+    """Of every model that a yml describes: the file, what it says, and its meta."""
     for path in sorted((project / "models").rglob("*.yml")):
         for model in (yaml.safe_load(path.read_text()) or {}).get("models") or []:
-            entity = ((model.get("config") or {}).get("meta") or {}).get("entity") or {}
-            if entity.get("name") in listed:
-                types = {c["name"]: c.get("data_type", "varchar") for c in model.get("columns") or []}
-                found[entity["name"]] = Declaration(
-                    entity["name"],
-                    tuple(entity["key"]),
-                    tuple((c, types.get(c, "varchar")) for c in entity["tracked"]),
-                    tuple((c, types.get(c, "varchar")) for c in entity.get("type1") or []),
-                    tuple(entity.get("personal") or []),
-                )
-                _check_personal(path, found[entity["name"]])
-    return {name: found[name] for name in listed if name in found}
+            yield path, model, (model.get("config") or {}).get("meta") or {}
 
 
 def find_entity(project: Path, name: str) -> Declaration:

@@ -157,13 +157,15 @@ def transform_assets(
     also where this run has loaded another one, or none. Of `hidden` columns no failing row shows a value. A `warm` dbt
     builds in this process what finds its tables there.
     """
+    # Where it is a module that starts dbt: without the folder in which it is started among what may be imported.
+    by_module = ["-P", "-m", warehouse.starts_dbt] if warehouse.starts_dbt else []
     dbt = InstalledDbt(
         project_dir=str(project),
         profiles_dir=str(project),
         target=warehouse.target,
-        dbt_executable=str(DBT),
+        dbt_executable=sys.executable if by_module else str(DBT),
         # Every statement in the log would take a third of dbt's time; target/run has them.
-        global_config_flags=["--no-use-colors", "--log-level-file", "info"],
+        global_config_flags=[*by_module, "--no-use-colors", "--log-level-file", "info"],
     )
     read = json.loads(manifest.read_text())
 

@@ -94,12 +94,14 @@ class Session(Protocol):
 class Warehouse(Protocol):
     """Where the tables are.
 
-    `engine` is duckdb or snowflake, `target` the dbt target that reaches it, `database` its name on a server of many.
+    `engine` is duckdb or snowflake, `target` the dbt target that reaches it, `database` its name on a server of many,
+    `starts_dbt` the module that starts dbt on it where dbt's own command will not do.
     """
 
     engine: str
     target: str
     database: str
+    starts_dbt: str
 
     def writing(self, purpose: str) -> AbstractContextManager[Session]: ...
 
@@ -125,7 +127,10 @@ class Warehouse(Protocol):
 
 
 # What may be gone at the next attempt. Anything else, a failed test first of all, would only fail again.
-_PASSING = ("could not set lock", "connection", "timed out", "timeout", "temporarily", "too many requests")
+_PASSING = (
+    "could not set lock", "connection", "timed out", "timeout", "temporarily", "too many requests",
+    "service unavailable",
+)  # fmt: skip
 
 
 def may_pass(error: BaseException) -> bool:
@@ -161,8 +166,8 @@ def insert(session: Session, table: str, columns: Mapping[str, str], rows: Seque
         )
 
 
-def literals(instants: Sequence[datetime]) -> str:
-    return ", ".join(f"cast('{instant.isoformat(sep=' ')}' as timestamp)" for instant in instants)
+def literals(instants: Sequence[datetime], kind: str) -> str:
+    return ", ".join(f"cast('{instant.isoformat(sep=' ')}' as {kind})" for instant in instants)
 
 
 def fetched(cursor: Any) -> Iterator[tuple[Any, ...]]:

@@ -31,6 +31,7 @@ from c360_assets.landing import Bucket
 from c360_assets.local import free_port as free_port
 from c360_assets.pending import Lineage
 from c360_assets.settings import PROJECT, Settings
+from c360_assets.snowflake.warehouse import SnowflakeWarehouse
 from c360_assets.staging import Loaded
 from c360_assets.warehouse import Warehouse, open_warehouse
 
@@ -65,6 +66,18 @@ def on_fakesnow(port: int) -> dict[str, str]:
         "SNOWFLAKE_HOST": "localhost",
         "SNOWFLAKE_PORT": str(port),
         "SNOWFLAKE_PROTOCOL": "http",
+    }
+
+
+def command_environment(home: Path, bucket: Bucket, endpoint: str) -> dict[str, str]:
+    """The environment in which a command finds its home and the test's bucket; the secret is nobody's."""
+    return os.environ | {
+        "C360_HOME": str(home),
+        "C360_BUCKET": bucket.name,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "t",
+        "AWS_SECRET_ACCESS_KEY": "t",
+        "AWS_DEFAULT_REGION": "us-east-1",
     }
 
 
@@ -134,6 +147,11 @@ def dbt_build(warehouse: Warehouse, project: Path = PROJECT / "dbt", *arguments:
         BuildFailed: if a model or test failed.
     """
     manifest, _ = manifest_of(warehouse, project)
+    if isinstance(warehouse, SnowflakeWarehouse):
+        # Imported here: the connector takes a second to import, which tests on DuckDB need not pay.
+        from c360_assets.snowflake import patience
+
+        patience.limit(**warehouse.connection_arguments)
     with _environment(warehouse.dbt_environment()):
         try:
             with warehouse.held("dbt in a test"):

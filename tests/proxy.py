@@ -22,14 +22,15 @@ LOGIN, QUERY = "/session/v1/login-request", "/queries/v1/query-request"
 class Fault:
     """What befalls requests to `path` in whose statement `text`, a pattern, is found, the first `times` of them.
 
-    `answer`: {code, message}, told instead of asking the server. `cut`: the connection ends before the server hears of it, or
-    once it has done it. `delay`: seconds.
+    `answer`: {code, message}, told instead of asking the server; `status`, of HTTP, likewise. `cut`: the connection ends before the
+    server hears of it, or once it has done it. `delay`: seconds.
     """
 
     path: str
     text: str = ""
     times: int = 1
     answer: tuple[str, str] | None = None
+    status: int = 0
     cut: str = ""
     delay: float = 0.0
     met: int = 0
@@ -43,13 +44,14 @@ class Fault:
 
 @dataclass
 class Between:
-    """The proxy while it runs: where it listens, what goes wrong, and what came by."""
+    """The proxy while it runs: where it listens, what goes wrong, and what came by; `sessions` has each one's statements."""
 
     port: int
     faults: list[Fault] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
     logins: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    sessions: dict[str, list[str]] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -77,6 +79,8 @@ def _handler(server: int, state: Callable[[], Between]) -> type[BaseHTTPRequestH
             time.sleep(fault.delay)
             if fault.cut == "before":
                 return self._hang_up()
+            if fault.status:
+                return self._tell(fault.status, b"", [])
             if fault.answer:
                 code, message = fault.answer
                 told = {"data": {"errorCode": code}, "code": code, "message": message, "success": False}
@@ -102,6 +106,7 @@ def _handler(server: int, state: Callable[[], Between]) -> type[BaseHTTPRequestH
                 return ""
             statement = str(json.loads(body)["sqlText"])
             state().statements.append(statement)
+            state().sessions.setdefault(self.headers.get("Authorization") or "", []).append(statement)
             return statement
 
         def _tell(self, status: int, content: bytes, headers: list[tuple[str, str]]) -> None:

@@ -23,6 +23,7 @@ from c360_assets.feeds import Feed
 from c360_assets.landing import Listed
 from c360_assets.reading import format_of
 from c360_assets.settings import Settings
+from c360_assets.snowflake.errors import is_file_gone
 from c360_assets.warehouse import Session
 
 FORMAT, STAGE = "staging.whole_lines", "staging.landing"
@@ -81,6 +82,19 @@ def copy_objects(session: Session, feed: Feed, table: str, names: Sequence[str])
     session.execute(copy(feed, table, names))
 
 
+def _copy_there(session: Session, feed: Feed, table: str, names: Sequence[str]) -> None:
+    """Copies those that are there still: one that was deleted since it was listed would end the COPY of all."""
+    try:
+        copy_objects(session, feed, table, names)
+    except Exception as error:
+        if not is_file_gone(error):
+            raise
+        # By halves until it stands alone. What was not copied is left to our reader, which knows what is gone.
+        half = len(names) // 2
+        for some in (names[:half], names[half:]) if half else ():
+            _copy_there(session, feed, table, some)
+
+
 def pipe(feed: Feed, topic_arn: str = "") -> str:
     told = f" aws_sns_topic = '{topic_arn}'" if topic_arn else ""
     return f"create pipe if not exists {pipe_of(feed)} auto_ingest = true{told} as {copy(feed)}"
@@ -121,7 +135,7 @@ class Fetching:
             folder = f"{self._prefix}{feed.prefix}"
             for start in range(0, len(asked), FILES_AT_ONCE):
                 names = [listed.key.removeprefix(folder) for listed in asked[start : start + FILES_AT_ONCE]]
-                copy_objects(session, feed, table, names)
+                _copy_there(session, feed, table, names)
         else:
             session.execute(make_table(feed, table))
         found = self._found(session, feed, table, asked)
@@ -182,7 +196,7 @@ class Arrived:
         for start in range(0, len(named), FILES_AT_ONCE):
             some = named[start : start + FILES_AT_ONCE]
             chosen = f"key || ' ' || etag in ({_places(len(some))})"
-            taking = taken(self.feed, self.table, self.prefix, chosen, "cast(? as timestamp)", "?")
+            taking = taken(self.feed, self.table, self.prefix, chosen, "cast(? as timestamp_ntz)", "?")
             session.execute(taking, [now, batch, *some])
 
     def forget(self, session: Session) -> None:

@@ -6,6 +6,7 @@ passed on as Snowflake said it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +67,11 @@ def refused(error: Exception, settings: Snowflake) -> WarehouseRefused:
             told = f"{kind.what}: {kind.remedy}".format(**names, database=settings.database)
             return WarehouseRefused(f"{told} (Snowflake: {said})", passes=kind.passes)
     return WarehouseRefused(f"Snowflake: {said}", passes=code in HTTP and code - HTTP.start in UNAVAILABLE)
+
+
+def is_file_gone(error: Exception) -> bool:
+    """Did a COPY end because a file that it names is not there?"""
+    return re.search(r"remote file .* was not found", str(error).lower()) is not None
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from c360_assets.entities import Declaration
 from c360_assets.feeds import Feed
 from c360_assets.settings import Settings
 from c360_assets.snowflake import arrivals
@@ -72,15 +71,15 @@ def warehouses(settings: Settings) -> dict[str, str]:
 
 
 def bootstrap(
-    settings: Settings, wanted: Wanted, feeds: Mapping[str, Feed], entities: Sequence[Declaration]
+    settings: Settings, wanted: Wanted, feeds: Mapping[str, Feed], personal: Sequence[tuple[str, str, str]]
 ) -> list[Statement]:
-    """Every statement, in the order in which they have to be run.
+    """Every statement, in the order in which they have to be run. `personal`: see entities.personal_columns.
 
     Raises:
         BootstrapError: for a name that would have to be quoted, or an option that cannot be.
     """
     _check(settings, wanted)
-    return list(_Objects(settings, wanted).all(feeds, entities))
+    return list(_Objects(settings, wanted).all(feeds, personal))
 
 
 def teardown(settings: Settings, *, warehouses_too: bool = False) -> list[Statement]:
@@ -113,17 +112,7 @@ def landing(settings: Settings) -> str:
     return f"{settings.snowflake.database}_LANDING".upper()
 
 
-def personal_columns(entities: Sequence[Declaration]) -> list[tuple[str, str, str]]:
-    """Table, column and what it is, of every column with persons' data that a role may read."""
-    return [
-        (table, column, f"{entity.name}.{column}")
-        for entity in entities
-        for table in (f"core.{entity.name}_log", f"core.{entity.name}")
-        for column in entity.personal
-    ]
-
-
-def masking(entities: Sequence[Declaration]) -> list[Statement]:
+def masking(personal: Sequence[tuple[str, str, str]]) -> list[Statement]:
     """A tag on every such column. Tables that are not there yet are passed over: who makes them tags them."""
     return [
         Statement(
@@ -131,7 +120,7 @@ def masking(entities: Sequence[Declaration]) -> list[Statement]:
             f"{table}.{column}",
             f"alter table if exists {table} modify column {column} set tag governance.personal = '{what}'",
         )
-        for table, column, what in personal_columns(entities)
+        for table, column, what in personal
     ]
 
 
@@ -143,14 +132,14 @@ class _Objects:
         self.plan = plan_database(settings.snowflake)
         self.roles = roles(settings)
 
-    def all(self, feeds: Mapping[str, Feed], entities: Sequence[Declaration]) -> Iterator[Statement]:
+    def all(self, feeds: Mapping[str, Feed], personal: Sequence[tuple[str, str, str]]) -> Iterator[Statement]:
         yield from self._work()
         yield from self._places()
         yield from self._roles()
         if self.wanted.role_arn:
             yield from self._landing(feeds)
         if self.wanted.masking:
-            yield from self._masking(entities)
+            yield from self._masking(personal)
 
     def _grant(self, what: str, to: str) -> Statement:
         return Statement("grant", f"{what} to {to}", f"grant {what} to {to}")
@@ -205,6 +194,9 @@ class _Objects:
             for kind in ("tables", "views"):
                 yield self._grant(f"select on all {kind} in {place}", f"role {read}")
                 yield self._grant(f"select on future {kind} in {place}", f"role {read}")
+            # What held at another time is asked by functions.
+            for which in ("all", "future"):
+                yield self._grant(f"usage on {which} functions in {place}", f"role {read}")
         for work, name in warehouses(self.settings).items():
             yield self._grant(f"usage on warehouse {name}", f"role {run}")
             if work == "read":
@@ -253,7 +245,7 @@ class _Objects:
                 yield Statement("pipe", arrivals.pipe_of(feed), arrivals.pipe(feed, self.wanted.topic_arn))
                 yield self._grant(f"monitor, operate on pipe {arrivals.pipe_of(feed)}", f"role {run}")
 
-    def _masking(self, entities: Sequence[Declaration]) -> Iterator[Statement]:
+    def _masking(self, personal: Sequence[tuple[str, str, str]]) -> Iterator[Statement]:
         may_see = " or ".join(f"is_role_in_session('{self.roles[who]}')" for who in ("personal", "run"))
         yield Statement(
             "tag",
@@ -271,8 +263,8 @@ class _Objects:
             )
             yield Statement("masking policy", name, f"alter tag governance.personal set masking policy {name} force")
         yield self._grant("apply on tag governance.personal", f"role {self.roles['run']}")
-        if columns := personal_columns(entities):
-            rows = ", ".join(f"('{table}', '{column}', '{what}')" for table, column, what in columns)
+        if personal:
+            rows = ", ".join(f"('{table}', '{column}', '{what}')" for table, column, what in personal)
             yield Statement(
                 "view",
                 PERSONAL,
@@ -280,7 +272,7 @@ class _Objects:
             )
             yield self._grant(f"select on view {PERSONAL}", f"role {self.roles['run']}")
             yield self._grant("usage on schema governance", f"role {self.roles['run']}")
-        yield from masking(entities)
+        yield from masking(personal)
 
 
 def user(name: str) -> str:

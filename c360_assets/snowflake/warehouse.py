@@ -25,6 +25,7 @@ class SnowflakeWarehouse:
     """A Snowflake database over dagster-snowflake's resource. Snowflake queues its writers itself."""
 
     engine = "snowflake"
+    starts_dbt = "c360_assets.snowflake.patience"
 
     def __init__(self, settings: Snowflake, **connection_arguments: Any) -> None:
         self.settings = settings
@@ -243,4 +244,4 @@ class _SnowflakeSession:
         )
 
     def called(self, function: str, instants: Sequence[datetime]) -> str:
-        return f"table({function}({literals(instants)}))"
+        return f"table({function}({literals(instants, 'timestamp_ntz')}))"

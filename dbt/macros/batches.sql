@@ -147,6 +147,7 @@
     {%- call statement('create', auto_begin=False) %}
       {{ new_table(this) }} as select * from {{ work }} where false
     {% endcall -%}
+    {%- do mask_personal(this) -%}
   {%- endif -%}
 
   {%- if count_batches > 0 -%}

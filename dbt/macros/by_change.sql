@@ -43,11 +43,13 @@
     {%- call statement('create', auto_begin=False) %}
       {{ new_table(this, config.get('keep_together')) }} as select * from {{ work }} where false
     {% endcall -%}
+    {%- do mask_personal(this) -%}
     {%- if carries is not none -%}
       {%- call statement('create_changes', auto_begin=False) %}
         {{ new_table(changes) }} as
         select {{ (grain + carries) | join(', ') }}, cast('' as varchar) as batch from {{ work }} where false
       {% endcall -%}
+      {%- do mask_personal(changes) -%}
     {%- endif -%}
   {%- endif -%}
 

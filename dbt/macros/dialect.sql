@@ -48,6 +48,9 @@
 {% macro duckdb__timestamp_type() %}timestamp{% endmacro %}
 {% macro snowflake__timestamp_type() %}timestamp_ntz(6){% endmacro %}
 
+{#- A declared type as the engine has it: a bare timestamp is what an account says. -#}
+{% macro engine_type(type) %}{% do return(timestamp_type() if type == 'timestamp' else type) %}{% endmacro %}
+
 {% macro minutes_earlier(instant, minutes) %}
   {{- return(adapter.dispatch('minutes_earlier', 'c360')(instant, minutes)) -}}
 {% endmacro %}
@@ -246,15 +249,16 @@
 
 {#-
   Columns about persons of a table that was made anew, before it has a row: a tag, on which a policy hangs. Where nobody
-  has made `governance` (c360 snowflake bootstrap), there is none.
+  has made `governance` (c360 snowflake bootstrap), there is none. Every materialization that makes a table calls it.
 -#}
-{% macro mask_personal(relation, entity) %}{{ return(adapter.dispatch('mask_personal', 'c360')(relation, entity)) }}{% endmacro %}
-{% macro duckdb__mask_personal(relation, entity) %}{% endmacro %}
-{% macro snowflake__mask_personal(relation, entity) %}
-  {%- if entity.personal and adapter.get_relation(relation.database, 'governance', 'personal_columns') is not none -%}
-    {%- for column in entity.personal -%}
+{% macro mask_personal(relation) %}{{ return(adapter.dispatch('mask_personal', 'c360')(relation)) }}{% endmacro %}
+{% macro duckdb__mask_personal(relation) %}{% endmacro %}
+{% macro snowflake__mask_personal(relation) %}
+  {%- set personal = personal_names() -%}
+  {%- if adapter.get_relation(relation.database, 'governance', 'personal_columns') is not none -%}
+    {%- for column in adapter.get_columns_in_relation(relation) | map(attribute='name') | map('lower') if column in personal -%}
       {%- do run_query('alter table ' ~ relation ~ ' modify column ' ~ column ~ " set tag " ~ relation.database
-        ~ ".governance.personal = '" ~ entity.name ~ '.' ~ column ~ "'") -%}
+        ~ ".governance.personal = '" ~ personal[column] ~ "'") -%}
     {%- endfor -%}
   {%- endif -%}
 {% endmacro %}

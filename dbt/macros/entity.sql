@@ -38,6 +38,21 @@
   }) -%}
 {% endmacro %}
 
+{#-
+  {column: what it is} of what is about a person: under an entity's name for it, or as the model at hand says in its own meta
+  (`personal`) where it gives it another. A name is enough: what bears it in any table is a copy.
+-#}
+{% macro personal_names() %}
+  {%- set found = {} -%}
+  {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.config.meta.get('entity') -%}
+    {%- for column in node.config.meta.entity.get('personal', []) -%}
+      {%- do found.update({column: node.config.meta.entity.name ~ '.' ~ column}) -%}
+    {%- endfor -%}
+  {%- endfor -%}
+  {%- for column in model.config.meta.get('personal', []) %}{% do found.update({column: model.name ~ '.' ~ column}) %}{% endfor -%}
+  {%- do return(found) -%}
+{% endmacro %}
+
 {#- The feeds as declared, [{name, relation, feed, columns}], by name; with an entity's name, those that map onto it. -#}
 {% macro declared_feeds(entity_name=none) %}
   {%- set found = [] -%}

@@ -39,7 +39,17 @@
   {%- endif -%}
 {%- endmacro %}
 
-{#- One row per value imputed in a record that clean took, of the objects that stand. -#}
+{#- The feed's columns that are about a person: what stands in for one is told of without its value. -#}
+{% macro personal_of_feed(entity, feed) %}
+  {%- set found = [] -%}
+  {%- for column in entity.personal %}{% do found.append((feed.feed.get('map') or {}).get(column, column)) %}{% endfor -%}
+  {%- do return(found) -%}
+{% endmacro %}
+
+{#-
+  One row per value imputed in a record that clean took, of the objects that stand. Values of all columns stand in one: what is about
+  a person is null there, and stands in the person's own tables, where it can be masked.
+-#}
 {% macro imputed_values() -%}
 {%- set found = [] -%}
 {%- for name in var('entities') -%}
@@ -63,7 +73,8 @@ final as (
     s._key, s._etag, s._row,
     '{{ each.column }}' as column_name,
     {{ literal(imputation_words(imputation(each.feed)[each.column]) | trim) }} as rule,
-    {{ imputed_text(each.feed, each.column) }} as value,
+    {% if each.column in personal_of_feed(c360.entity(each.entity), each.feed) %}cast(null as varchar)
+    {%- else %}{{ imputed_text(each.feed, each.column) }}{% endif %} as value,
     s._loaded_at as imputed_at
   from {{ each.feed.relation }} as s
   inner join {{ each.entity }}_taken as taken

@@ -65,6 +65,8 @@
     {{ new_table(replaced) }} as
     select {{ latest_columns(entity) | join(', ') }}, _key as winner_key from {{ log }} where false
   {% endcall -%}
+  {%- do mask_personal(log) -%}
+  {%- do mask_personal(replaced) -%}
 {% endmacro %}
 
 {#-
@@ -214,7 +216,7 @@ ranked as (
       and coalesce(_retracted_by not in (select batch from ({{ batches_came() }}) as came where came_at <= {{ known_at }}), true)
     {%- endset -%}
     {%- set columns = [] -%}
-    {%- for column in entity.key + entity.attributes %}{% do columns.append(column ~ ' ' ~ entity.types[column]) %}{% endfor -%}
+    {%- for column in entity.key + entity.attributes %}{% do columns.append(column ~ ' ' ~ engine_type(entity.types[column])) %}{% endfor -%}
     {%- set rows -%}
       select {{ (entity.key + entity.attributes) | join(', ') }}
       from ({{ latest_ranked(entity, stream, is_standing) }}) as ranked

@@ -128,8 +128,8 @@
     {{ new_table(current) }} as
     select {{ (entity.key + entity.attributes) | join(', ') }}, version_from as valid_from from {{ log }} where false
   {% endcall -%}
-  {%- do mask_personal(log, entity) -%}
-  {%- do mask_personal(current, entity) -%}
+  {%- do mask_personal(log) -%}
+  {%- do mask_personal(current) -%}
   {%- call statement('make_ties', auto_begin=False) %}
     {{ new_table(ties) }} as
     select {{ entity.key | join(', ') }}, event_time, content as winner, content as losers, change_type as rule

@@ -69,7 +69,7 @@
     {%- set schema = this.database ~ '.' ~ this.schema -%}
     {%- set columns = [] -%}
     {%- for column in entity.key + entity.attributes -%}
-      {%- do columns.append(column ~ ' ' ~ entity.types.get(column, 'varchar')) -%}
+      {%- do columns.append(column ~ ' ' ~ engine_type(entity.types.get(column, 'varchar'))) -%}
     {%- endfor -%}
     {%- do columns.extend([
       'valid_from ' ~ timestamp_type(), 'valid_to ' ~ timestamp_type(), 'is_current boolean', 'change_type varchar', 'ended_by varchar',

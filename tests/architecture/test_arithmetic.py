@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
 import pytest
+import sqlglot
+from sqlglot import exp
 
+from c360_assets.feeds import load_feeds
+from c360_assets.reading import Layout, read_object
 from c360_assets.settings import PROJECT
+from c360_assets.snowflake import arrivals
+from c360_assets.warehouse import literals
 
 DBT = PROJECT / "dbt"
 DOCUMENT = PROJECT / "docs" / "snowflake.md"
@@ -66,6 +75,10 @@ def test_no_time_has_a_zone_and_none_depends_on_the_session() -> None:
     """A bare timestamp is what the account's TIMESTAMP_TYPE_MAPPING says."""
     assert holding(r"timestamp_(tz|ltz)|timestamptz|at time zone|\blocaltime") == []
     assert holding(r"(as|::) ?timestamp\b(?!_)", "dialect.sql") == []
+    ours = {path.name: path.read_text() for path in (PROJECT / "c360_assets" / "snowflake").glob("*.py")}
+    assert len(ours) > 5
+    assert {name for name, text in ours.items() if re.search(r"(as|::) ?timestamp\b(?!_)", text)} == set()
+    assert literals([datetime(2024, 1, 2)], "timestamp_ntz") == "cast('2024-01-02 00:00:00' as timestamp_ntz)"
 
 
 def test_names_are_never_quoted_so_that_their_case_means_nothing() -> None:
@@ -77,6 +90,33 @@ def test_names_are_never_quoted_so_that_their_case_means_nothing() -> None:
 def test_patterns_have_no_backslash() -> None:
     """It means itself to DuckDB, and to Snowflake the next character."""
     assert [place for place, line in holding(r"(matches|replaced)\(", "dialect.sql") if "\\" in line] == []
+
+
+def test_a_document_is_text_until_clean_reads_it() -> None:
+    """VARIANT writes numbers anew: no column has it, and none but the dialect's macros makes one."""
+    assert holding(r"\b(variant|parse_json|object_construct|flatten)\b", "dialect.sql") == []
+    ours = [path.read_text() for path in (PROJECT / "c360_assets").rglob("*.py")]
+    assert [text for text in ours if re.search(r"\bvariant\b", text)] == []
+    # What is taken out of a document becomes text at once.
+    dialect = (DBT / "macros" / "dialect.sql").read_text()
+    for macro in ("json_field", "json_nested_field", "json_at"):
+        body = dialect.split(f"snowflake__{macro}(")[1].split("endmacro")[0]
+        assert "as varchar)" in body, macro
+
+
+def test_an_empty_field_is_null_whichever_way_it_comes() -> None:
+    """To Snowflake the empty text is a value: our reader and what takes the lines of COPY leave none."""
+    feed = load_feeds([DBT / "models" / "staging"])["customers"]
+    taken: Any = sqlglot.parse_one(arrivals.taken(feed, "arrived", "", "true", "?", "?"), dialect="snowflake")
+    values = [each for each in taken.expression.expressions if isinstance(each, exp.Case)]
+    assert len(values) == len(feed.columns)
+    for value in values:
+        assert isinstance(value.args["ifs"][0].args["true"], exp.Nullif) and value.args.get("default") is None
+    # COPY itself makes nothing of a line.
+    assert "null_if = ()" in arrivals.file_format() and "empty_field_as_null = false" in arrivals.file_format()
+    layout = Layout(("customer_id", "first_name", "email", "city"), frozenset({"customer_id"}))
+    (chunk,) = read_object(io.BytesIO(b'customer_id,first_name,email,city\n1,,"",Rome\n'), "csv", layout).chunks
+    assert [list(values) for values in chunk.values] == [["1"], [None], [None], ["Rome"], [None]]
 
 
 def test_texts_are_compared_by_their_bytes() -> None:

@@ -14,9 +14,13 @@ from c360_assets.landing import Bucket
 from c360_assets.settings import PROJECT
 from generator import clicks, clicks_truth
 from generator.objects import GeneratedObject
+from tests.engine.personal import assert_masked
 from tests.parts import Platform, settings_at
 
 MODELS = ("--exclude-resource-type", "test", "--select", "+real_time_metrics", "+customer_clicks")
+PEOPLE = "customer_id,first_name,last_name,email,phone,street,city\n" + "".join(
+    f"c{n},First {n},Last {n},c{n}@example.org,+39 06 {n},{n} Some Street,City {n}\n" for n in range(5)
+)
 CLICKS = [
     "event_id",
     "event_type",
@@ -92,8 +96,11 @@ def test_any_cut_into_batches_gives_what_the_oracle_says(seed: int, tmp_path: Pa
         send(platform, objects[start : start + step])
         platform.load("clickstream")
         platform.build(*MODELS)
+    platform.put("customer_20260101000000.csv", PEOPLE.encode())
+    platform.load("customers")
     platform.build()
     truth = assert_equals_truth(platform, objects)
     assert {s["known_by"] for s in truth.sessions} == {"stated", "later login", "other visits", "nobody"}
+    assert_masked(platform, ("core.click_log", "core.customer_log"))
     platform.build("--full-refresh", *MODELS[2:], "+issue_log")
     assert_equals_truth(platform, objects)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
+from snowflake.connector.errors import ProgrammingError
 
 from c360_assets import staging
 from c360_assets.feeds import Feed
@@ -22,7 +23,7 @@ from c360_assets.snowflake import arrivals
 from c360_assets.snowflake.arrivals import Fetching
 from c360_assets.snowflake.native import native
 from c360_assets.spool import Outcome, Spool, read_all
-from c360_assets.warehouse import Session
+from c360_assets.warehouse import Session, WarehouseRefused
 from tests.parts import Platform, Row, on_both, on_duckdb
 from tests.platform.test_till import item, receipt
 from tests.scripting import Procedure
@@ -74,10 +75,17 @@ class Snowflake:
     def __init__(self, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bucket = bucket
         self.copied: list[str] = []
+        self.deleted: set[str] = set()
         monkeypatch.setattr(arrivals, "copy_objects", self.copy)
 
     def copy(self, session: Session, feed: Feed, table: str, names: Sequence[str]) -> None:
-        self.bring(session, feed, table, [self.bucket.folder(feed) + name for name in names])
+        """All of them or none; those of `deleted` are gone by now."""
+        keys = [self.bucket.folder(feed) + name for name in names]
+        for key in self.deleted:
+            self.bucket.client.delete_object(Bucket=self.bucket.name, Key=key)
+        if gone := sorted(self.deleted & set(keys)):
+            raise ProgrammingError(f"Remote file 's3://{self.bucket.name}/{gone[0]}' was not found. There are several")
+        self.bring(session, feed, table, keys)
 
     def bring(self, session: Session, feed: Feed, table: str, keys: Sequence[str]) -> None:
         """Lines of the objects into the table, in no order."""
@@ -138,6 +146,34 @@ def test_plain_objects_are_taken_as_they_arrived_and_are_staged_as_if_read(
     assert (loaded.objects, loaded.rows) == (7, 3 * 4 + 2)
     assert staged(platform) == read_by_us(platform, settings)
     assert fetched(platform, "copy").objects == 0
+
+
+def test_an_object_that_is_deleted_after_the_listing_holds_up_no_other(
+    on_snowflake: Settings, settings: Settings, bucket: Bucket, snowflake: Snowflake
+) -> None:
+    platform = Platform(on_snowflake, bucket)
+    keys = {name: platform.put(f"{name}.csv", PLAIN) for name in ("a", "b", "c", "d", "e")}
+    snowflake.deleted = {keys["b"], keys["e"]}
+    loaded = fetched(platform, "copy")
+    assert (loaded.by_status, loaded.rows) == ({"loaded": 3, "gone": 2}, 9)
+    assert sorted(snowflake.copied) == sorted(set(keys.values()) - snowflake.deleted)
+    rows, ledger, refused = staged(platform)
+    standing = [row for row in ledger if row[1] not in snowflake.deleted]
+    assert [rows, standing, refused] == read_by_us(platform, settings)
+    assert fetched(platform, "copy").objects == 0
+
+
+def test_another_error_of_copy_is_not_taken_for_a_missing_object(
+    on_snowflake: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy(*told: object) -> None:
+        raise ProgrammingError("Stage 'LANDING' does not exist or not authorized.")
+
+    monkeypatch.setattr(arrivals, "copy_objects", copy)
+    platform = Platform(on_snowflake, bucket)
+    platform.put("a.csv", PLAIN)
+    with pytest.raises(WarehouseRefused, match="LANDING"):
+        fetched(platform, "copy")
 
 
 def test_what_is_not_plain_goes_through_our_reader(

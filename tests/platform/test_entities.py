@@ -99,6 +99,9 @@ def test_an_entity_comes_by_its_declaration_alone_and_a_changed_one_by_a_rebuild
     platform.build("--full-refresh")
     assert [row[3] for row in platform.rows(versions)] == ["a", "b", None]
 
+    log.write_text(
+        log.read_text().replace("[product_id, price, note]", "[product_id, price, note]\n          personal: [note]")
+    )
     feed = project / "models" / "staging" / "parcels.yml"
     feed.write_text(feed.read_text() + IMPUTED)
     forget_manifest(project)
@@ -113,10 +116,11 @@ def test_an_entity_comes_by_its_declaration_alone_and_a_changed_one_by_a_rebuild
     assert platform.rows(versions)[3:] == [
         ("O2", "1", None, "x", "2024-01-03 00:00:00"), ("O2", "2", "8.0000", "it's bare", "2024-01-03 00:00:00"),
     ]  # fmt: skip
-    # Each value imputed is on record, with its rule; what was received stays as it was, and a row refused is none.
+    # Each value imputed is on record, with its rule, unless it is about a person; what was received stays as it was, and
+    # a row refused is none.
     assert platform.rows(
         "select _row, column_name, rule, value from core.imputed_value where _key like '%b.csv' order by 1, 2"
-    ) == [(2, "note", "value it's bare", "it's bare"), (2, "price", "product of line and product_id", "8.0000")]
+    ) == [(2, "note", "value it's bare", None), (2, "price", "product of line and product_id", "8.0000")]
     assert platform.rows("select price, note from staging.parcels where orderid = 'O2' and line = '2'") == [
         (None, None)
     ]

@@ -5,10 +5,14 @@ fakesnow is DuckDB underneath: equal digests prove the form of the SQL, not Snow
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from dataclasses import replace
 
 import dagster as dg
+import sqlglot
+from sqlglot import exp
 
 from c360_assets import automation, entities, plan
 from c360_assets.definitions import build_defs
@@ -20,9 +24,15 @@ from tests.engine.test_streams import MODELS, cut, events_of
 from tests.parts import Platform, on_both, on_duckdb, without_shop
 from tests.platform.test_history import FIRST, HEADER, LATE
 from tests.platform.test_till import EVERY_LINE, EVERY_SHAPE, flat, item, put, receipt, sales
+from tests.proxy import Between, between
 
 pytestmark = on_duckdb
 
+# A truncate, so that something follows from what is not there.
+CHANGE = "\n".join(
+    json.dumps({"before": None, "after": after, "op": op, "ts_ms": at, "source": {"ts_ms": at, "lsn": at}})
+    for op, after, at in (("c", {"customer_id": "9", "city": "Faro"}, 1704067200000), ("t", None, 1704153600000))
+).encode()
 BROKEN = b"""customer_id,first_name,city,updated_at,op
 1,Ada,Rome,2024-01-01,I
 2,Bob,Oslo,2024-01-01,I
@@ -55,14 +65,28 @@ def test_streams_on_snowflake_are_what_the_oracle_says_and_what_duckdb_has(
 
 
 def test_the_whole_graph_runs_in_dagster_from_s3_to_core(
-    on_snowflake: Settings, settings: Settings, bucket: Bucket
+    on_snowflake: Settings, settings: Settings, bucket: Bucket, fakesnow: int
 ) -> None:
     on_duckdb = Platform(settings, bucket)
     on_duckdb.put("export.csv", BROKEN)
     on_duckdb.put("whole.csv.gz", b"\x1f\x8b broken")
-    on_duckdb.sync()
-    on_snowflake = replace(on_snowflake, dbt_project=without_shop())
+    on_duckdb.put("d.json", CHANGE, "customers_debezium")
+    put(on_duckdb, "r", receipt("t1", item("p1", 4)))
+    for feed in ("customers", "customers_debezium", "pos"):
+        on_duckdb.load(feed)
+    on_duckdb.build()
+    with between(fakesnow) as network:
+        reached = replace(on_snowflake.snowflake, port=network.port)
+        runs_whole(replace(on_snowflake, snowflake=reached, dbt_project=without_shop()), on_duckdb, network)
+
+
+def runs_whole(on_snowflake: Settings, on_duckdb: Platform, network: Between) -> None:
+    bucket = on_duckdb.bucket
     platform = Platform(on_snowflake, bucket)
+    # There are no policies here; that there is a list of what is masked makes dbt tag it.
+    with platform.warehouse.writing("test") as session:
+        session.execute("create schema governance")
+        session.execute("create view governance.personal_columns as select 1 as one")
     with dg.instance_for_test() as instance:
         result = (
             build_defs(replace(on_snowflake, batch_objects=1), bucket=lambda: bucket)
@@ -81,7 +105,45 @@ def test_the_whole_graph_runs_in_dagster_from_s3_to_core(
     assert platform.rows(refused) == on_duckdb.rows(refused)
     assert len(platform.rows(refused)) == 3
     statuses = dict(platform.rows("select key, status from staging.object_ledger"))
-    assert sorted(statuses.values()) == ["loaded", "unreadable"]
+    assert sorted(statuses.values()) == ["loaded", "loaded", "loaded", "unreadable"]
+    assert_dml_alone(network)
+    assert_tagged(network, platform)
+    # What the connector is told of time-outs it tells at login: dbt's too.
+    told = [login["CLIENT_ENVIRONMENT"] for login in network.logins]
+    assert "dbt" in {each["APPLICATION"] for each in told}
+    assert {(each["LOGIN_TIMEOUT"], each["NETWORK_TIMEOUT"]) for each in told} == {(60, 300)}
+
+
+def assert_dml_alone(network: Between) -> None:
+    """Between begin and commit: DDL would commit the half of it. Every materialization has had something to write."""
+    written = set()
+    for statements in network.sessions.values():
+        inside = False
+        for sql in statements:
+            tree = sqlglot.parse_one(sql, dialect="snowflake")
+            if isinstance(tree, exp.Transaction | exp.Commit | exp.Rollback):
+                inside = isinstance(tree, exp.Transaction)
+            elif inside:
+                assert isinstance(tree, exp.DML | exp.Copy | exp.Query), sql
+                if isinstance(tree, exp.Insert):
+                    written.add(tree.find(exp.Table).name.lower())
+    for_each = {"by_batch": "customer_rows", "absences": "customer_absences", "scd2": "customer_log",
+                "latest": "pos_line_log", "by_change": "daily_sales_summary", "a load": "object_ledger"}  # fmt: skip
+    assert {kind for kind, table in for_each.items() if table not in written} == set()
+
+
+def assert_tagged(network: Between, platform: Platform) -> None:
+    """Each column about a person, before its table has a row."""
+    columns = {f"{table}.{column}" for table, column, _ in entities.personal_columns(platform.project)}
+    tagged: set[str] = set()
+    tagging = r"alter table \w+\.(\w+\.\w+) modify column (\w+) set tag \w+\.governance\.personal = "
+    for sql in (" ".join(statement.split()).lower() for statement in network.statements):
+        if found := re.search(tagging, sql):
+            tagged.add(".".join(found.groups()))
+        elif found := re.search(r"insert into \w+\.(\w+\.\w+) ", sql):
+            missing = {c for c in columns if c.rsplit(".", 1)[0] == found.group(1)} - tagged
+            assert missing == set(), f"{found.group(1)} has rows before {missing} are tagged"
+    assert tagged == columns and tagged
 
 
 @on_both

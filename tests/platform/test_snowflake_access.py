@@ -5,7 +5,6 @@ fakesnow believes everybody; a proxy before it hears what is sent.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings, Snowflake
-from tests.parts import Platform, on_both
+from tests.parts import Platform, command_environment, on_both, on_fakesnow
 from tests.proxy import LOGIN, Between, Fault, between
 
 SECRET = "correct-horse-battery-staple"
@@ -105,24 +104,12 @@ def test_secrets_are_sent_to_snowflake_and_shown_nowhere(
         Bucket=bucket.name, Key=f"{bucket.prefix}/customers/a.csv",
         Body=b"customer_id,first_name,updated_at,op\n1,Ada,2024-01-01,I\n",
     )  # fmt: skip
-    environment = os.environ | {
-        "C360_HOME": str(home),
-        "C360_WAREHOUSE": "snowflake",
-        "C360_BUCKET": bucket.name,
+    environment = command_environment(home, bucket, s3_endpoint) | on_fakesnow(network.port)
+    environment |= {
         "C360_DBT_PROJECT": str(Platform(on_snowflake, bucket).project),
-        "AWS_ENDPOINT_URL": s3_endpoint,
-        "AWS_ACCESS_KEY_ID": "t",
         "AWS_SECRET_ACCESS_KEY": SECRET + "-aws",
-        "AWS_DEFAULT_REGION": "us-east-1",
         "C360_ALERT_WEBHOOK": f"http://127.0.0.1:9/{SECRET}",
-        "SNOWFLAKE_ACCOUNT": "fakesnow",
-        "SNOWFLAKE_USER": "fake",
         "SNOWFLAKE_PASSWORD": SECRET,
-        "SNOWFLAKE_WAREHOUSE": "wh",
-        "SNOWFLAKE_DATABASE": on_snowflake.snowflake.database,
-        "SNOWFLAKE_HOST": "localhost",
-        "SNOWFLAKE_PORT": str(network.port),
-        "SNOWFLAKE_PROTOCOL": "http",
     }
     c360 = Path(sys.executable).with_name("c360")
     said = []

@@ -6,8 +6,10 @@ those that Snowflake documents.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -163,6 +165,23 @@ def test_a_slow_network_only_takes_longer(impatient: Platform, network: Between)
     impatient.put("a.csv", ROWS)
     network.faults.append(Fault(QUERY, "^copy into", delay=2.0))
     assert impatient.load().rows == 2
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 503}, pytest.param({"cut": "before"}, marks=on_both)], ids=["unavailable", "cut"]
+)
+def test_a_service_that_stays_away_ends_a_build(impatient: Platform, network: Between, fault: dict[str, Any]) -> None:
+    """dbt names the connector no time-out: without ours it tries for ever."""
+    impatient.load()
+    impatient.build("--select", "json_raw_data")
+    gone = Fault(QUERY, '"app": "dbt"', times=1000, **fault)
+    network.faults.append(gone)
+    started = time.monotonic()
+    with pytest.raises(BuildFailed) as failed:
+        impatient.build("--select", "json_raw_data")
+    assert gone.met > 1, "it was tried again"
+    assert time.monotonic() - started < 120
+    assert may_pass(failed.value)
 
 
 @on_both

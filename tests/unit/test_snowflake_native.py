@@ -1,11 +1,13 @@
-"""Streams, tasks and procedures: no emulator runs them, so what is rendered is parsed, and held against the grammar.
+"""Streams, tasks, procedures, functions, tags: no emulator runs them, so what is rendered is parsed, and held against the grammar.
 
 The statements within the procedures do run, in tests/platform/test_native.py and test_arrivals.py.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from c360_assets.snowflake import native
 from c360_assets.snowflake.native import Merged
 from c360_assets.snowflake.objects import Statement
 from c360_assets.snowflake.warehouse import SnowflakeWarehouse
-from c360_assets.transform import entities_alone
+from c360_assets.transform import DBT, QUIET, entities_alone, environment
 from tests.parts import project_with
 from tests.scripting import Procedure
 from tests.unit.test_snowflake_objects import ACCOUNT, NAME, parsed, quiet_parser  # noqa: F401
@@ -183,3 +185,60 @@ def test_an_entity_whose_feed_may_block_is_refused(
         monkeypatch.setenv(name, value)
     assert main(["snowflake", "bootstrap", "--print", "--native", "customer", "product"]) == 64
     assert "--native: customer: a feed has an expectation of severity block" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------- what dbt says by the way
+
+# In the place of dbt's own: what would be asked is told.
+HEARD = "{% macro run_query(sql) %}{% do print('heard: ' ~ tojson(sql)) %}{% endmacro %}"
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What the hooks of all models and the beginning of a node would ask of an account."""
+    folder = tmp_path_factory.mktemp("heard")
+    project = project_with(folder, {"macros/heard.sql": HEARD}, shop=True)
+    models = {path.stem: path.read_text() for path in (project / "models").rglob("*.sql")}
+    hooks = [hook for text in models.values() for hook in re.findall(r'post_hook="(\{\{.*?\}\})"', text, re.DOTALL)]
+    assert len(hooks) == "".join(models.values()).count("post_hook"), "every hook is found"
+    read = "".join(f"{{% do ref('{name}') %}}" for name in models)
+    warehouse = SnowflakeWarehouse(Settings.load(ACCOUNT).snowflake)
+    with environment(warehouse.dbt_environment() | QUIET):
+        ran = subprocess.run(
+            [DBT, "--quiet", "--no-use-colors", "compile", "--no-introspect", "--no-populate-cache", "--inline",
+             f"{read}{{% do begin_node() %}}{''.join(hooks)} select 1 as one", "--target", warehouse.target, "--project-dir", project,
+             "--profiles-dir", project, "--target-path", folder, "--log-path", folder],
+            capture_output=True,
+            text=True,
+        )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return [json.loads(line.removeprefix("heard: ")) for line in ran.stdout.splitlines() if line.startswith("heard: ")]
+
+
+def test_table_functions_parse_and_give_the_columns_that_they_declare(heard: list[str]) -> None:
+    form = r"\s*create or replace function ([\w.]+)\((.*?)\)\s*returns table \((.*)\)\s*as \$\$(.*)\$\$\s*"
+    found = [matched for sql in heard if (matched := re.fullmatch(form, sql, re.DOTALL))]
+    # Two of each entity, one of till lines, two of each analysis.
+    assert len(found) == 2 * len(ENTITIES) + 1 + 2 * 6
+    for matched in found:
+        name, arguments, columns, body = matched.groups()
+        told = [each.split() for each in arguments.split(", ")]
+        assert all(kind == "timestamp_ntz" and argument in body for argument, kind in told), name
+        assert "$$" not in body
+        query = parsed(body)
+        assert isinstance(query, exp.Query), name
+        declared = parsed(f"create table x ({columns})").this.expressions
+        assert [column.name for column in declared] == query.named_selects or query.named_selects == ["*"], name
+        assert not any(column.kind.is_type("timestamp") for column in declared), f"{name}: a zone is the account's"
+
+
+def test_a_node_ends_what_was_left_open_and_says_whose_its_statements_are(heard: list[str]) -> None:
+    assert heard[0] == "rollback"
+    form = (
+        r"alter session set query_tag = '(\{.*\})' timezone = 'UTC' lock_timeout = 600 "
+        r"timestamp_ntz_output_format = 'YYYY-MM-DD HH24:MI:SS.FF6'"
+    )
+    matched = re.fullmatch(form, heard[1])
+    assert matched, heard[1]
+    tag = json.loads(matched.group(1))
+    assert tag.pop("run") and tag == {"app": "c360", "asset": "core/inline_query"}

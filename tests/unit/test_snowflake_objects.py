@@ -21,7 +21,7 @@ from c360_assets.snowflake import arrivals, cost, objects
 from c360_assets.snowflake.objects import BootstrapError, Statement, Wanted
 
 FEEDS = load_feeds([PROJECT / "dbt" / "models" / "staging"])
-ENTITIES = list(entities.declared(PROJECT / "dbt").values())
+PERSONAL = entities.personal_columns(PROJECT / "dbt")
 ACCOUNT = {
     "C360_WAREHOUSE": "snowflake",
     "C360_LOADING": "pipe",
@@ -44,6 +44,7 @@ GRAMMAR = [
     rf"grant role {NAME} to (role|user) {NAME}",
     rf"grant database role {NAME} to role {NAME}",
     rf"grant select on (all|future) (tables|views) in schema {NAME} to role {NAME}",
+    rf"grant usage on (all|future) functions in schema {NAME} to role {NAME}",
     rf"grant (monitor|operate)(, (monitor|operate))* on pipe {NAME} to role {NAME}",
     rf"alter storage integration {NAME} set( (enabled = (true|false)|storage_aws_role_arn = {TEXT}"
     rf"|storage_allowed_locations = \({TEXT}(, {TEXT})*\)))+",
@@ -81,7 +82,7 @@ def settings() -> Settings:
 
 @pytest.fixture
 def statements(settings: Settings) -> list[Statement]:
-    return objects.bootstrap(settings, LANDING, FEEDS, ENTITIES)
+    return objects.bootstrap(settings, LANDING, FEEDS, PERSONAL)
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +140,12 @@ def test_who_only_reads_sees_what_is_made_and_nothing_that_came(statements: list
     schemas = {found.group(1) for sql in granted if (found := re.search(r" schema shop\.(\w+) ", sql))}
     assert schemas == {"core", "vault", "gold"}
     assert not [sql for sql in granted if re.search(r"\b(insert|update|delete|create|ownership|all privileges)\b", sql)]
+    # Those that are there and those that a build makes anew, as-of functions among them.
+    for kind in ("tables", "views", "functions"):
+        for which in ("all", "future"):
+            assert sum(f" on {which} {kind} in schema shop." in sql for sql in granted) == len(schemas), (
+                f"{which} {kind}"
+            )
 
 
 def test_who_runs_the_platform_owns_nothing_of_the_account(statements: list[Statement]) -> None:
@@ -154,7 +161,11 @@ def test_who_runs_the_platform_owns_nothing_of_the_account(statements: list[Stat
 def test_every_column_about_a_person_is_masked_and_shown_to_who_may_see_it(statements: list[Statement]) -> None:
     tagged = {s.name for s in statements if s.kind == "column"}
     columns = ("first_name", "last_name", "email", "phone", "street")
-    assert tagged == {f"core.{table}.{c}" for table in ("customer", "customer_log") for c in columns}
+    of_customers = ("clean.customer_rows", "core.customer", "core.customer_log", "vault.sat_customer")
+    of_clicks = {f"{table}.page_url" for table in ("clean.click_rows", "core.click_log", "core.click_replaced")}
+    assert tagged == {f"{t}.{c}" for t in of_customers for c in columns} | of_clicks | {
+        "core.click_session.landing_page"
+    }
     policies = [s.sql for s in statements if s.sql.startswith("create masking policy")]
     assert len(policies) == len(objects.MASKS)
     assert all(
@@ -165,7 +176,7 @@ def test_every_column_about_a_person_is_masked_and_shown_to_who_may_see_it(state
 
 def test_no_table_of_gold_repeats_a_column_that_is_masked_in_core() -> None:
     """A policy is on a table: a copy of the column in another would show it."""
-    personal = {column for entity in ENTITIES for column in entity.personal}
+    personal = {column for _, column, _ in PERSONAL}
     assert personal
     for path in (PROJECT / "dbt" / "models" / "gold").glob("*.sql"):
         text = path.read_text()
@@ -174,15 +185,15 @@ def test_no_table_of_gold_repeats_a_column_that_is_masked_in_core() -> None:
 
 
 def test_without_a_role_for_the_bucket_there_is_no_stage_and_no_pipe(settings: Settings) -> None:
-    kinds = {s.kind for s in objects.bootstrap(settings, Wanted(), FEEDS, ENTITIES)}
+    kinds = {s.kind for s in objects.bootstrap(settings, Wanted(), FEEDS, PERSONAL)}
     assert kinds.isdisjoint({"integration", "stage", "pipe"})
     assert {"database", "warehouse", "role", "masking policy"} <= kinds
 
 
 def test_pipes_are_made_where_they_are_asked_for_and_masking_where_there_is_any(settings: Settings) -> None:
     read = Settings.load({**ACCOUNT, "C360_LOADING": "copy"})
-    assert "pipe" not in {s.kind for s in objects.bootstrap(read, LANDING, FEEDS, ENTITIES)}
-    plain = objects.bootstrap(settings, replace(LANDING, masking=False), FEEDS, ENTITIES)
+    assert "pipe" not in {s.kind for s in objects.bootstrap(read, LANDING, FEEDS, PERSONAL)}
+    plain = objects.bootstrap(settings, replace(LANDING, masking=False), FEEDS, PERSONAL)
     assert {"tag", "masking policy", "column"}.isdisjoint({s.kind for s in plain})
 
 
@@ -218,7 +229,7 @@ def test_what_is_made_is_taken_away(settings: Settings, statements: list[Stateme
 )
 def test_what_cannot_be_is_told_by_name(environment: dict[str, str], wanted: Wanted, told: tuple[str, ...]) -> None:
     with pytest.raises(BootstrapError) as error:
-        objects.bootstrap(Settings.load(ACCOUNT | environment), wanted, FEEDS, ENTITIES)
+        objects.bootstrap(Settings.load(ACCOUNT | environment), wanted, FEEDS, PERSONAL)
     assert all(words in str(error.value) for words in told)
 
 
