@@ -13,7 +13,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -31,6 +31,7 @@ _STATE = ("dagster", "forgotten", "erasure.key", "serving.sqlite", "report.html"
 _SQLITE = (".db", ".sqlite")
 _META = ".meta.json"
 _TRIES = 20
+_ASIDE = ".before-"
 
 
 class BackupError(RuntimeError):
@@ -73,6 +74,7 @@ def back_up(settings: Settings, warehouse: Warehouse, target: Path) -> dict[str,
     manifest = {
         "c360": version("c360"),
         "made_at": began.isoformat(timespec="seconds"),
+        "home": str(settings.home),
         "elsewhere": elsewhere,
         "files": {
             str(path.relative_to(unfinished)): {"size": path.stat().st_size, "sha256": _digest(path)}
@@ -105,8 +107,12 @@ def checked(source: Path) -> dict[str, Any]:
     return manifest
 
 
-def restore(settings: Settings, source: Path, *, replaces: bool) -> Path | None:
+def restore(
+    settings: Settings, source: Path, *, replaces: bool, finish: Callable[[Path], None] = lambda _: None
+) -> Path | None:
     """Makes the home of the backup; returns where the former one is now, if there was one.
+
+    `finish`: what is to be done to the new home before it takes its place.
 
     Raises:
         BackupError: if the backup is not whole, something is at work in the home, or it holds something and is not to
@@ -122,17 +128,33 @@ def restore(settings: Settings, source: Path, *, replaces: bool) -> Path | None:
     at_work = lease.holder(home) or local.running_s3(home)
     if at_work:
         raise BackupError(f"something is at work in {home}: {at_work}; stop it first")
-    made = home.with_name(f"{home.name}.restoring")
+    made = _making(home)
+    local.end_s3(made)  # of one that was killed
     shutil.rmtree(made, ignore_errors=True)
     shutil.copytree(source, made, ignore=shutil.ignore_patterns(MANIFEST))
+    finish(made)
     _written(made)
     aside = None
     if home.exists():
-        aside = home.with_name(f"{home.name}.before-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+        aside = home.with_name(f"{home.name}{_ASIDE}{datetime.now(UTC):%Y%m%dT%H%M%S}")
         home.rename(aside)
     home.parent.mkdir(parents=True, exist_ok=True)
     made.rename(home)
     return aside
+
+
+def put_back(home: Path) -> Path | None:
+    """The home that a restore had put aside when it was broken off, in its place again; returns where it was."""
+    aside = sorted(home.parent.glob(f"{home.name}{_ASIDE}*"))
+    if home.exists() or not _making(home).is_dir() or not aside:
+        return None
+    aside[-1].rename(home)
+    return aside[-1]
+
+
+def _making(home: Path) -> Path:
+    """Where a home is made before it takes its place."""
+    return home.with_name(f"{home.name}.restoring")
 
 
 def _files_of(place: Path) -> Iterator[Path]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 from c360_assets import backup as backups
 from c360_assets import local
@@ -22,14 +24,28 @@ def backup(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def restore(options: argparse.Namespace, settings: Settings) -> int:
-    """Who was forgotten since the backup was made stays forgotten."""
+    """Who was forgotten since the backup was made stays forgotten, wherever that is known."""
     source = options.source.absolute()
-    backups.checked(source)
-    from c360_assets.forgetting import Memory, forget_again
+    manifest = backups.checked(source)
+    from c360_assets import runs
+    from c360_assets.remembering import Memory, forget_again
 
-    # Of the home that is put aside, which may know of persons that the backup does not know to be forgotten.
-    memory = Memory.of(settings) if options.replace else None
-    aside = backups.restore(settings, source, replaces=options.replace)
+    if back := backups.put_back(settings.home):
+        say(f"a restore was broken off: {back} is in its place again")
+    # Homes that may know of persons whom the backup does not know to be forgotten.
+    made_of = Path(manifest.get("home", settings.home))
+    knowing = {*([settings.home] if options.replace else []), *([made_of] if made_of.is_dir() else [])}
+    if not made_of.is_dir() and not settings.s3_endpoint:
+        say(f"{made_of}, of which it is a backup, is not here: forget again whoever was forgotten there since "
+            f"{manifest['made_at']}")  # fmt: skip
+    memories = [memory for home in sorted(knowing) if (memory := Memory.of(replace(settings, home=home)))]
+    again = False
+
+    def finish(made: Path) -> None:
+        nonlocal again
+        again = forget_again(replace(settings, home=made), memories, say)
+
+    aside = backups.restore(settings, source, replaces=options.replace, finish=finish)
     if aside is not None:
         say(f"what was there is in {aside} now")
     if settings.warehouse == "duckdb":
@@ -38,9 +54,9 @@ def restore(options: argparse.Namespace, settings: Settings) -> int:
             with local.dagster_instance(settings) as instance:
                 # What ran when it was copied runs nowhere.
                 local.reap(instance, settings.spool, alone=True)
-            code = forget_again(settings, memory, say)
+                code = runs.sync(settings, instance, rebuild=True, say=say) if again else DONE
             if code != DONE:
                 return code
     shutil.rmtree(settings.spool, ignore_errors=True)
-    print(f"{settings.home} is as it was at {backups.checked(source)['made_at']}; c360 sync goes on from there")
+    print(f"{settings.home} is as it was at {manifest['made_at']}; c360 sync goes on from there")
     return DONE

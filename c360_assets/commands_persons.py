@@ -7,6 +7,7 @@ import json
 
 from c360_assets import local, persons
 from c360_assets.cli import DONE, ERROR, USAGE, say
+from c360_assets.feeds import load_feeds
 from c360_assets.settings import Settings
 from c360_assets.store import plain
 from c360_assets.warehouse import open_warehouse
@@ -14,8 +15,9 @@ from c360_assets.warehouse import open_warehouse
 
 def export(options: argparse.Namespace, settings: Settings) -> int:
     """What a person may ask for: every row that names them, and the objects that those came with."""
+    feeds = load_feeds([settings.dbt_project / "models" / "staging"])
     with open_warehouse(settings, announce=say).reading() as session:
-        tables = persons.held(session, options.id)
+        tables = persons.held(session, options.id, feeds)
     objects = sorted({str(row["_key"]) for rows in tables.values() for row in rows if row.get("_key")})
     told = {
         "customer_id": options.id,

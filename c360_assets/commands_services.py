@@ -71,7 +71,7 @@ def dashboard(options: argparse.Namespace, settings: Settings) -> int:
         [sys.executable, "-m", "streamlit", "run", PROJECT / "serving" / "dashboard" / "app.py",
          "--server.address", options.host, "--server.port", str(options.port), "--server.headless", "true",
          "--server.fileWatcherType", "none", "--browser.gatherUsageStats", "false", "--client.toolbarMode", "viewer",
-         "--logger.level", "warning", "--", *shown],
+         "--logger.level", "warning", "--runner.postScriptGC", "false", "--", *shown],
         stdout=subprocess.DEVNULL, cwd=settings.home if settings.home.is_dir() else None,
     )  # fmt: skip
     try:

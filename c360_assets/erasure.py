@@ -24,7 +24,7 @@ from c360_assets import redaction
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket
 from c360_assets.reading import Unreadable, format_of
-from c360_assets.redaction import Naming, PseudonymOf, Redacted, Unredactable, numbers_left, tokens_of
+from c360_assets.redaction import Naming, PseudonymOf, Redacted, Unredactable, numbers_left, spellings, tokens_of
 from c360_assets.settings import Settings
 from c360_assets.spool import MODIFIED, layout_of
 from c360_assets.warehouse import Session
@@ -137,8 +137,7 @@ class Scope:
     @classmethod
     def of_text(cls, text: str) -> Callable[[str], Scope]:
         """Rows in which the column has the text somewhere: near enough to look closely."""
-        # As it stands, and as JSON may spell it.
-        forms = tuple(dict.fromkeys([text, json.dumps(text)[1:-1]]))
+        forms = spellings(text)
         return lambda column: cls(f"({' or '.join([f'position(? in {column}) > 0'] * len(forms))})", forms)
 
 
@@ -229,7 +228,7 @@ def _staged(
             f"select distinct {column} from staging.{naming.feed.name} where {within.sql} and {column} is not null",
             within.values,
         )
-        told = [text for (text,) in values if _names(naming, text, people)]
+        told = [text for (text,) in values if naming.names(text, people)]
         for start in range(0, len(told), _STEP):
             some = told[start : start + _STEP]
             found += session.rows(
@@ -238,12 +237,6 @@ def _staged(
                 [*within.values, *some],
             )
     return [(str(key), str(etag), int(row), str(column), str(text)) for key, etag, row, column, text in found]
-
-
-def _names(naming: Naming, text: str, people: PseudonymOf) -> bool:
-    if naming.feed.payload:
-        return naming.payload(text, people) is not None
-    return naming.pseudonym(text, people) is not None
 
 
 def _refused(

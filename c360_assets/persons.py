@@ -7,11 +7,13 @@ every table is looked at, so that a raw record, a refused row or an issue that n
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from c360_assets.entities import Declaration
 from c360_assets.feeds import Feed
+from c360_assets.redaction import ID, Naming, spellings, tokens_of
 from c360_assets.warehouse import Session
 
 SCHEMAS = ("staging", "clean", "core", "vault", "gold", "serving", "checks")
@@ -19,15 +21,73 @@ _TEXT = ("varchar", "text", "character varying", "string")
 Row = Mapping[str, Any]
 
 
-# Whole records, and what a test calls the value that it complains of.
-_RECORDS = ("raw", "payload", "_extra", "value_field")
+# Columns that hold whole records.
+_RECORDS = ("raw", "payload", "_extra")
+# What a test calls the value that it complains of.
+_COMPLAINT = "value_field"
 
 
 class NobodyFound(LookupError):
     """Nothing is held of the customer; the text names the id."""
 
 
-def held(session: Session, customer_id: str) -> dict[str, list[Row]]:
+@dataclass(frozen=True)
+class Near:
+    """A column, and the rows in which it may name somebody: `sql` over it, with its values."""
+
+    column: str
+    sql: str
+    values: tuple[str, ...]
+
+    @classmethod
+    def of(cls, column: str, texts: Collection[str]) -> Near:
+        """Rows in which the column has one of the texts somewhere."""
+        return cls(column, " or ".join([f"position(? in {column}) > 0"] * len(texts)), tuple(texts))
+
+
+@dataclass(frozen=True)
+class Sought:
+    """A customer who is looked for. An id of digits alone is any number elsewhere: it counts in the fields of ids."""
+
+    customer_id: str
+    namings: Mapping[str, Naming]
+
+    @classmethod
+    def of(cls, customer_id: str, feeds: Mapping[str, Feed]) -> Sought:
+        namings = {f"staging.{feed.name}": naming for feed in feeds.values() if (naming := Naming.of(feed))}
+        return cls(customer_id, namings)
+
+    def near(self, table: str, columns: Collection[str]) -> list[Near]:
+        """The columns of the table that may name them."""
+        found = []
+        for column in columns:
+            naming = self._naming(table, column)
+            if naming is not None and naming.feed.base64:
+                found.append(Near(column, f"{column} is not null", ()))  # told by reading it
+            elif naming is not None or column in (ID, *_RECORDS) or not self.customer_id.isdigit():
+                found.append(Near.of(column, spellings(self.customer_id)))
+        return found
+
+    def is_in(self, table: str, column: str, text: str) -> bool:
+        """Does a text of the column name them?"""
+        naming = self._naming(table, column)
+        if naming is not None and naming.names(text, self._is_it):
+            return True
+        if column == ID and text.strip() == self.customer_id:
+            return True
+        if column in _RECORDS and tokens_of(text, self._is_it):
+            return True
+        return not self.customer_id.isdigit() and names(self.customer_id, text)
+
+    def _is_it(self, text: str) -> str | None:
+        return text if text == self.customer_id else None
+
+    def _naming(self, table: str, column: str) -> Naming | None:
+        naming = self.namings.get(table)
+        return naming if naming is not None and column in naming.columns else None
+
+
+def held(session: Session, customer_id: str, feeds: Mapping[str, Feed]) -> dict[str, list[Row]]:
     """{schema.table: rows that name the customer}, tables without any left out.
 
     In the vault the customer's hash key stands for the id.
@@ -36,12 +96,19 @@ def held(session: Session, customer_id: str) -> dict[str, list[Row]]:
         NobodyFound: if no table does.
     """
     texts = text_columns(session)
+    sought = Sought.of(customer_id, feeds)
     found = {
-        table: rows for table, columns in texts.items() if (rows := list(_rows(session, table, columns, [customer_id])))
+        table: rows
+        for table, columns in texts.items()
+        if (rows := list(rows_near(session, table, sought.near(table, columns), sought.is_in)))
     }
     keys = [str(row["customer_hk"]) for row in found.get("vault.hub_customer", ())]
+
+    def has_key(_table: str, _column: str, text: str) -> bool:
+        return any(names(key, text) for key in keys)
+
     for table in [t for t in texts if t.startswith("vault.") and t not in found] if keys else []:
-        if rows := list(_rows(session, table, texts[table], keys)):
+        if rows := list(rows_near(session, table, [Near.of(column, keys) for column in texts[table]], has_key)):
             found[table] = rows
     if not found:
         raise NobodyFound(f"no table names a customer '{customer_id}'")
@@ -50,7 +117,7 @@ def held(session: Session, customer_id: str) -> dict[str, list[Row]]:
 
 def hidden_columns(entities: Mapping[str, Declaration], feeds: Mapping[str, Feed]) -> set[str]:
     """Columns that no message about a table shows: the personal ones under every name, and whole records."""
-    hidden = set(_RECORDS)
+    hidden = {*_RECORDS, _COMPLAINT}
     for entity in entities.values():
         hidden |= set(entity.personal)
         for feed in feeds.values():
@@ -83,12 +150,17 @@ def text_columns(session: Session, schemas: Collection[str] | None = SCHEMAS) ->
     return found
 
 
-def _rows(session: Session, table: str, columns: list[str], values: list[str]) -> Iterator[Row]:
-    """The warehouse finds what holds the text anywhere, and here it is told whether that is the value."""
-    near = " or ".join(f"position(? in {column}) > 0" for column in columns for _ in values)
-    bound = [value for _ in columns for value in values]
-    header, rows = session.result(f"select * from {table} where {near}", bound)
+def rows_near(
+    session: Session, table: str, near: Sequence[Near], is_in: Callable[[str, str, str], bool]
+) -> Iterator[Row]:
+    """Rows of a table with a cell near by which `is_in`: the warehouse finds what may be one, and here it is told."""
+    if not near:
+        return
+    header, rows = session.result(
+        f"select * from {table} where {' or '.join(each.sql for each in near)}",
+        [value for each in near for value in each.values],
+    )
     for row in rows:
         told = dict(zip((name.lower() for name in header), row, strict=True))
-        if any(names(value, told[column]) for column in columns for value in values):
+        if any(told[n.column] is not None and is_in(table, n.column, str(told[n.column])) for n in near):
             yield told

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import re
+import zlib
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +31,10 @@ PERSON, ID = "customer", "customer_id"
 PseudonymOf = Callable[[str], str | None]
 _FIELD, _JSON_ID = re.compile(r"[^,;|{}\[\]\n\t\"]+"), re.compile(rf'"{ID}"\s*:\s*"?([^",}}\s]+)')
 _WORD, _PART = re.compile(r"[A-Za-z0-9_-]+"), re.compile(r"[^\s,;|\"':{}\[\]]+")
-_BOM = b"\xef\xbb\xbf"
+_BOM, _GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
+_CODE, _ESCAPE = re.compile(r"\\u([0-9a-f]{4})"), re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_SHORT = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_BINARY, _LARGEST = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]"), 64 << 20
 _ROWS: tuple[tuple[str, ...], ...] = (("after",), ("payload", "after"), ("before",), ("payload", "before"))
 
 
@@ -87,6 +92,10 @@ class Naming:
                     break
         return value, told[0] if is_event and told else any(told)
 
+    def names(self, text: str, people: PseudonymOf) -> bool:
+        """Is a text of one of the `columns` of any of the people?"""
+        return (self.payload(text, people) if self.feed.payload else self.pseudonym(text, people)) is not None
+
     def payload(self, text: str, people: PseudonymOf) -> str | None:
         """A record that is kept whole, with pseudonyms; None where it names nobody."""
         value, found = self.document(decoded(text), people)
@@ -111,24 +120,40 @@ def redacted(data: bytes, form: str, layout: Layout, naming: Naming, people: Pse
         Unredactable: if what would be left is not read as what it was, less the people.
     """
     if form == "parquet":
-        plain = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        plain = gzip.decompress(data) if data[:2] == _GZIP else data
         made = _parquet(plain, naming, people)
     else:
         text = "".join(text_blocks(io.BytesIO(data), 1 << 20))
         made = (_csv if form == "csv" else _json)(text, layout, naming, people)
-        if (gzip.decompress(data)[:3] if data[:2] == b"\x1f\x8b" else data[:3]) == _BOM:
+        if (gzip.decompress(data)[:3] if data[:2] == _GZIP else data[:3]) == _BOM:
             made.data = _BOM + made.data
-    if data[:2] == b"\x1f\x8b":
+    if data[:2] == _GZIP:
         made.data = gzip.compress(made.data, mtime=0)
     return made
 
 
 def tokens_of(text: str, people: PseudonymOf) -> bool:
     """Does a text of which no field can be told name any of the people? A word of digits alone may be any number, and
-    names somebody only behind the name of the field, as JSON has it."""
-    words = {*_WORD.findall(text), *_PART.findall(text), *(part.strip() for part in _FIELD.findall(text))}
-    named = (as_json.group(1) for as_json in _JSON_ID.finditer(text))
-    return any(people(word) for word in words if not word.isdigit()) or any(people(word) for word in named)
+    names somebody only if it is all there is, or behind the name of the field, as JSON has it."""
+    for told in (text, _unescaped(text)) if "\\" in text else (text,):
+        words = {*_WORD.findall(told), *_PART.findall(told), *(part.strip() for part in _FIELD.findall(told))}
+        sure = {told.strip(), *(as_json.group(1) for as_json in _JSON_ID.finditer(told))}
+        if any(people(word) for word in words | sure if word in sure or not word.isdigit()):
+            return True
+    return False
+
+
+def spellings(text: str) -> tuple[str, ...]:
+    """The text as it stands, and as JSON may have it."""
+    plain, ascii_only = (json.dumps(text, ensure_ascii=only)[1:-1] for only in (False, True))
+    upper = _CODE.sub(lambda code: "\\u" + code.group(1).upper(), ascii_only)
+    return tuple(dict.fromkeys([text, plain, ascii_only, upper]))
+
+
+def _unescaped(text: str) -> str:
+    """What JSON's escapes in it stand for, whether or not the rest can be read."""
+    told = _ESCAPE.sub(lambda code: chr(int(code[1], 16)) if code[1] else _SHORT.get(code[2], code[2]), text)
+    return told.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _csv(text: str, layout: Layout, naming: Naming, people: PseudonymOf) -> Redacted:
@@ -269,11 +294,40 @@ def _given(value: Any, path: Sequence[str]) -> Iterator[str]:
 
 def _hides(encoded: str, people: PseudonymOf) -> bool:
     """Do bytes in base64, which may be anything, name any of the people?"""
+    parts = plain_of(encoded)
+    if not parts:
+        return tokens_of(encoded, people)
+    return any(
+        tokens_of(part.decode("utf-8", "surrogateescape"), people) or any(map(people, _measured(part)))
+        for part in parts
+    )
+
+
+def plain_of(encoded: str) -> list[bytes]:
+    """The bytes that base64 stands for, and what is zipped in them; none where it is no base64."""
     try:
         data = b64decode(encoded, validate=True)
     except ValueError:
-        return tokens_of(encoded, people)
-    return tokens_of(data.decode("utf-8", "surrogateescape"), people)
+        return []
+    if data[:2] != _GZIP:
+        return [data]
+    try:
+        # As far as it goes, of one that is cut; and no further than an event may be long.
+        return [data, zlib.decompressobj(wbits=31).decompress(data, _LARGEST)]
+    except zlib.error:
+        return [data]
+
+
+def _measured(data: bytes) -> Iterator[str]:
+    """Words that bytes which are no text have behind their length, as Avro (twice it) and Protobuf write them: there
+    the next byte may look like one more letter."""
+    if not _BINARY.search(data):
+        return
+    for at, length in enumerate(data):
+        for size in {length, length // 2}:
+            word = data[at + 1 : at + 1 + size]
+            if len(word) == size >= 2 and not word.isdigit():
+                yield word.decode("utf-8", "replace")
 
 
 def numbers_left(count: int, dropped: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -64,7 +64,12 @@ def sources(personal: Collection[str]) -> list[Source]:
         Source(Shape("daily_sales", ("sales_date", "store_id", "currency")), "gold.daily_sales_summary"),
         Source(Shape("anomalies", ("sales_date", "store_id", "currency")), "gold.anomalies"),
         Source(
-            Shape("stock", ("store_id", "product_id"), (("is_below_reorder_point", "store_id", "product_id"),)),
+            Shape(
+                "stock",
+                ("store_id", "product_id"),
+                (("is_below_reorder_point", "units_short"), ("store_id", "is_below_reorder_point", "units_short")),
+                amounts=("units_short",),
+            ),
             "gold.vw_stock",
         ),
         Source(Shape("segments", ("currency", "segment")), "gold.segment_counts"),

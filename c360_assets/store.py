@@ -8,6 +8,7 @@ see, and `masked`, which stands for it to all others.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,12 +32,14 @@ class StoreRefused(RuntimeError):
 
 @dataclass(frozen=True)
 class Shape:
-    """A table of the store. `find_by`: lists of columns by which rows are looked up, each with an index."""
+    """A table of the store. `find_by`: lists of columns by which rows are looked up, each with an index; `amounts`:
+    numbers of 0 or more among them, in whose order rows are looked up."""
 
     name: str
     key: tuple[str, ...]
     find_by: tuple[tuple[str, ...], ...] = ()
     personal: tuple[str, ...] = ()
+    amounts: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -47,7 +50,9 @@ class Shape:
         """The row as the store has it."""
         personal = {name: plain(row[name]) for name in self.personal if name in row}
         doc = {name: plain(value) for name, value in row.items() if name not in personal}
-        found: dict[str, str] = {column: text(row[column]) for column in self.columns}
+        found = {
+            column: _in_order(row[column]) if column in self.amounts else text(row[column]) for column in self.columns
+        }
         masked = {name: None if value is None else MASK for name, value in personal.items()}
         return found | {"doc": _json(doc), "personal": _json(personal), "masked": _json(masked)}
 
@@ -72,12 +77,37 @@ class Change:
     anew: bool = False
 
 
+class Snapshot:
+    """One generation of the store, for as long as it is held, whatever is written meanwhile."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def served(self) -> Served | None:
+        """None where nothing was ever served."""
+        try:
+            asked = self._connection.execute(sa.text("select generation, batch, served_at, layout from served"))
+            row = asked.one_or_none()
+        except (sa.exc.OperationalError, sa.exc.ProgrammingError):
+            # To look first would cost as much as a page's questions.
+            self._connection.rollback()
+            if sa.inspect(self._connection).has_table("served"):
+                raise
+            return None
+        return Served(row[0], row[1], datetime.fromisoformat(row[2]), row[3]) if row else None
+
+    def rows(self, sql: str, values: Mapping[str, Any] | None = None) -> list[sa.Row[Any]]:
+        """What a query gives; values are bound by name, `:name`."""
+        return list(self._connection.execute(sa.text(sql), dict(values or {})))
+
+
 class Store:
     """The store behind a URL of SQLAlchemy's. Many may read while one writes, and none sees half a generation."""
 
     def __init__(self, url: str) -> None:
         self.url = sa.engine.make_url(url)
         self._engine = sa.create_engine(self.url)
+        self._file = file_of(self.url)
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _for_many_readers)
             sa.event.listen(self._engine, "begin", _begin)
@@ -87,11 +117,8 @@ class Store:
 
     def served(self) -> Served | None:
         """None where nothing was ever served."""
-        with self._connection() as connection:
-            if not sa.inspect(connection).has_table("served"):
-                return None
-            row = connection.execute(sa.text("select generation, batch, served_at, layout from served")).one_or_none()
-        return Served(row[0], row[1], datetime.fromisoformat(row[2]), row[3]) if row else None
+        with self.snapshot() as read:
+            return read.served()
 
     def write(
         self, generation: int, batch: str, changes: Iterable[Change], layout: str = ""
@@ -116,22 +143,43 @@ class Store:
             )
         return counts
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """What all that is asked within is of one generation."""
+        with self._connection() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            yield Snapshot(connection)
+
     def rows(self, sql: str, values: Mapping[str, Any] | None = None) -> list[sa.Row[Any]]:
         """What a query gives; values are bound by name, `:name`."""
-        with self._connection() as connection:
-            return list(connection.execute(sa.text(sql), dict(values or {})))
+        with self.snapshot() as read:
+            return read.rows(sql, values)
 
-    def found(self, texts: Collection[str], is_it: Callable[[str], bool]) -> dict[str, int]:
-        """{table: rows with a value that has one of the texts somewhere and in which `is_it`}, of every table."""
+    def found(
+        self, texts: Collection[str], is_it: Callable[[str], bool], cells: Mapping[str, str] | None = None
+    ) -> dict[str, int]:
+        """{table: rows with a value that has one of the texts somewhere and in which `is_it`}, of every table.
+
+        `cells`: {column: what it may hold, and nothing else}; a row that has one counts too.
+        """
         with self._connection() as connection:
             names = sa.inspect(connection).get_table_names()
             columns = {name: [c["name"] for c in sa.inspect(connection).get_columns(name)] for name in names}
         values = {f"text_{n}": f"%{literal(text)}%" for n, text in enumerate(texts)}
         found = {}
-        for name in names if values else ():
+        for name in names:
+            told = {column: value for column, value in (cells or {}).items() if column in columns[name]}
             near = [f"cast({column} as text) like :{value} escape '!'" for column in columns[name] for value in values]
-            rows = self.rows(f"select * from {name} where {' or '.join(near)}", values)
-            if count := sum(any(is_it(str(value)) for value in row) for row in rows):
+            near += [f"{column} = :{column}" for column in told]
+            rows = self.rows(f"select * from {name} where {' or '.join(near)}", values | told) if near else []
+            if count := sum(
+                any(
+                    is_it(str(value)) or told.get(column) == value
+                    for column, value in zip(columns[name], row, strict=True)
+                )
+                for row in rows
+            ):
                 found[name] = count
         return found
 
@@ -154,12 +202,15 @@ class Store:
 
     @contextmanager
     def _connection(self, *, writes: bool = False) -> Iterator[sa.Connection]:
+        if (file := file_of(self.url)) != self._file:
+            self._engine.dispose()
+            self._file = file
         try:
             with self._engine.connect().execution_options(writes=writes) as connection:
                 yield connection
-        except sa.exc.OperationalError as error:
+        except (sa.exc.OperationalError, sqlite3.OperationalError) as error:
             where = self.url.render_as_string(hide_password=True)
-            said = str(error.orig).splitlines()[0]
+            said = str(getattr(error, "orig", error)).splitlines()[0]
             raise StoreRefused(
                 f"the serving store at {where} cannot be used: {said}; C360_SERVING_URL names it"
             ) from error
@@ -180,6 +231,17 @@ class Store:
         for columns_of in shape.find_by:
             index = f"{shape.name}_by_{'_'.join(columns_of)}"
             connection.execute(sa.text(f"create index if not exists {index} on {shape.name} ({', '.join(columns_of)})"))
+
+
+def file_of(url: sa.URL) -> tuple[int, int] | None:
+    """Which file a store of SQLite is by now, for a restore puts another in its place; None where there is none."""
+    if url.get_backend_name() != "sqlite":
+        return None
+    try:
+        told = Path(str(url.database)).stat()
+    except FileNotFoundError:
+        return None
+    return told.st_dev, told.st_ino
 
 
 def _upsert(connection: sa.Connection, change: Change) -> int:
@@ -243,6 +305,11 @@ def text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat(timespec="microseconds")
     return str(plain(value))
+
+
+def _in_order(amount: Any) -> str:
+    """A number of 0 or more as text that stands where the number does."""
+    return f"{Decimal(amount or 0):025.4f}"
 
 
 def literal(text: str) -> str:

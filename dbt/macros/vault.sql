@@ -33,6 +33,14 @@
   select * from {{ this }} where _batch not in (select batch from {{ new_batches() }})
 {%- endmacro %}
 
+{#- Only into a table that has no ghost yet: one that was made before anything came is empty. -#}
+{% macro vault_without_ghost(hash_column) %}
+  {%- if vault_grows() -%}
+  from (select count(*) as count_ghosts from {{ this }} where {{ hash_column }} = {{ ghost_key() }}) as ghosts
+  where count_ghosts = 0
+  {%- endif -%}
+{% endmacro %}
+
 {#- The business keys that the new batches name, and where. -#}
 {% macro vault_named(key, sources, condition='true') %}
   {%- for source in sources %}
@@ -74,7 +82,7 @@ final as (
   where place = 1
   {%- if vault_grows() %}
     and {{ hash_column }} not in (select {{ hash_column }} from ({{ vault_known() }}) as known)
-  {%- else %}
+  {%- endif %}
 
   union all
 
@@ -85,7 +93,7 @@ final as (
     {%- endfor %}
     'ghost' as record_source,
     'ghost' as _batch
-  {%- endif %}
+  {{ vault_without_ghost(hash_column) }}
 )
 
 select * from final
@@ -250,7 +258,6 @@ final as (
   select * from rows_{{ loop.index }}
   {{- ' union all' if not loop.last }}
   {%- endfor %}
-  {%- if not vault_grows() %}
   {%- set entity = c360.entity(sources[0].entity) %}
 
   union all
@@ -270,7 +277,7 @@ final as (
     {%- endfor %}
     'ghost' as record_source,
     'ghost' as _batch
-  {%- endif %}
+  {{ vault_without_ghost(hash_column) }}
 )
 
 select * from final

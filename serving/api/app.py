@@ -29,12 +29,13 @@ from c360_assets.settings import Settings
 from c360_assets.store import Store
 from serving.api import reads
 from serving.api.access import NOBODY, PERSONAL, READ, Rate, Reader, Tokens
-from serving.api.problems import MEDIA, Problem
+from serving.api.problems import MEDIA, RESPONSES, SCHEMA, Problem
 from serving.api.reads import Reads
 
-OPEN = ("/health",)
+# What a browser asks without a token: the paths say nothing of anybody.
+OPEN = ("/health", "/docs", "/openapi.json")
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
-_GENERATION = "(select generation || ' ' || batch from served)"
+_GENERATION = f"({reads.GENERATION})"
 
 Id = Annotated[str, Path(description="Text, as the feed gives it.", min_length=1, max_length=200)]
 Skip = Annotated[int, Query(ge=0, le=10_000_000, description="Rows to pass over; `after` is faster far in.")]
@@ -49,28 +50,6 @@ _INSTANT = {"type": "string", "anyOf": [{"format": "date"}, {"format": "date-tim
 
 def _parameter(name: str, place: str, text: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": place, "required": place == "path", "description": text, "schema": schema}
-
-
-def _told(status: int, text: str) -> dict[int | str, dict[str, Any]]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {status: {"description": text, "content": {MEDIA: {"schema": schema}}}}
-
-
-_PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {name: {"type": "string"} for name in ("type", "title", "detail")} | {"status": {"type": "integer"}},
-}
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    304: {"description": "What If-None-Match names is still so."},
-    **_told(400, "The request cannot be read."),
-    **_told(401, "No token, or one that is refused."),
-    **_told(403, "The token's scopes do not reach so far."),
-    **_told(404, "There is no such thing."),
-    **_told(422, "A parameter cannot be what it says."),
-    **_told(429, "Too many requests; Retry-After says when."),
-    **_told(503, "Nothing is served yet, or the store cannot be reached."),
-}
 
 
 class Gate:
@@ -193,13 +172,16 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="c360", version="1", description="Customers, their history, orders and products.",
-        responses=_PROBLEMS, lifespan=lifespan, redoc_url=None,
+        responses=RESPONSES, lifespan=lifespan, redoc_url=None,
     )  # fmt: skip
     app.add_middleware(Gate, tokens=tokens, rate=Rate(settings.api_rate), counts=counts)
     app.add_middleware(Gzip)
     if settings.api_cors:
-        origins: Any = {"allow_origins": list(settings.api_cors), "allow_headers": ["authorization"]}
-        app.add_middleware(CORSMiddleware, allow_methods=["GET"], **origins)
+        app.add_middleware(
+            CORSMiddleware, allow_methods=["GET"], allow_origins=list(settings.api_cors),
+            allow_headers=["authorization", "if-none-match"],
+            expose_headers=["ETag", "Retry-After", "X-C360-Generation", "X-C360-Batch"],
+        )  # fmt: skip
     if tokens is None:
         # Else a page from anywhere could ask through a name of its own that leads here.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "testserver"])
@@ -207,12 +189,6 @@ def create_app(settings: Settings) -> FastAPI:
     async def one(sql: str, values: Mapping[str, Any]) -> Sequence[Any] | None:
         found = await store.rows(sql, values)
         return found[0] if found else None
-
-    async def generation() -> str:
-        row = await one("select generation || ' ' || batch from served", {})
-        if row is None:
-            raise reads.nothing_served()
-        return str(row[0])
 
     async def page(
         request: Request, table: str, key: tuple[str, ...], skip: int, limit: int, after: str | None,
@@ -226,14 +202,14 @@ def create_app(settings: Settings) -> FastAPI:
             names = ", ".join(f":after_{n}" for n in range(len(key)))
             where += f" and ({', '.join(key)}) {'<' if newest_first else '>'} ({names})"
         order = ", ".join(f"{column} desc" if newest_first else column for column in key)
-        rows = await store.rows(
+        generation, rows = await store.of_generation(
             f"select doc, {_shown(request)}, {', '.join(key)} from {table} where {where} "
             f"order by {order} limit :limit offset :skip",
             bound,
         )
         following = reads.cursor_of([str(part) for part in rows[limit - 1][2:]]) if len(rows) > limit else None
         body = reads.listed(rows[:limit], following)
-        return _response(request, body, await generation())
+        return _response(request, body, generation)
 
     # Asked most, and by far, and FastAPI takes longer over it than the answer does: see _at_once.
     @app.get(
@@ -332,11 +308,15 @@ def create_app(settings: Settings) -> FastAPI:
     async def realtime(request: Request, minutes: Minutes = 60) -> Response:
         last = await one("select max(happened_minute) from real_time", {})
         since = reads.earlier(last[0], minutes) if last and last[0] else ""
-        rows = await store.rows(
-            "select doc, '{}' from real_time where happened_minute > :since order by happened_minute desc, event_type",
+        generation, rows = await store.of_generation(
+            "select doc, '{}', happened_minute from real_time where happened_minute > :since "
+            "order by happened_minute desc, event_type",
             {"since": since},
         )
-        return _response(request, f'{{"minutes":{reads.array(rows)}}}'.encode(), await generation())
+        # Of another generation by now, a later minute may be the newest.
+        since = reads.earlier(rows[0][2], minutes) if rows else since
+        told = reads.array([row for row in rows if row[2] > since])
+        return _response(request, f'{{"minutes":{told}}}'.encode(), generation)
 
     @app.get("/quality", summary="How many issues there are of each kind")
     async def quality(request: Request, skip: Skip = 0, limit: Limit = 100, after: After = None) -> Response:
@@ -374,7 +354,7 @@ def create_app(settings: Settings) -> FastAPI:
         return _answer(Problem(error.status_code, str(error.detail).lower(), str(error.detail), error.headers))
 
     _at_once(app, "/customers/{customer_id}", customer)
-    return _described(app)
+    return _described(app, tokens is not None)
 
 
 def _at_once(app: FastAPI, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
@@ -393,12 +373,17 @@ def from_environment() -> FastAPI:
     return create_app(Settings.load())
 
 
-def _described(app: FastAPI) -> FastAPI:
-    """OpenAPI that knows what a problem looks like."""
+def _described(app: FastAPI, by_token: bool) -> FastAPI:
+    """OpenAPI that knows what a problem looks like, and where a token goes."""
     document = app.openapi()
-    document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM
-    for operations in document["paths"].values():
+    parts = document.setdefault("components", {})
+    parts.setdefault("schemas", {})["Problem"] = SCHEMA
+    if by_token:
+        parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    for path, operations in document["paths"].items():
         for operation in operations.values():
-            operation["responses"]["422"] = _PROBLEMS[422]
+            operation["responses"]["422"] = RESPONSES[422]
+            if by_token and path not in OPEN:
+                operation["security"] = [{"token": []}]
     app.openapi_schema = document
     return app

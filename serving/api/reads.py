@@ -18,11 +18,13 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from c360_assets.store import Store, StoreRefused
+from c360_assets.store import Store, StoreRefused, file_of
 from serving.api.problems import Problem
 
 log = logging.getLogger(__name__)
 Row = Sequence[Any]
+Questions = Sequence[tuple[str, Mapping[str, Any]]]
+GENERATION = "select generation || ' ' || batch from served"
 
 
 class Reads:
@@ -31,15 +33,26 @@ class Reads:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._file: sqlite3.Connection | None = None
+        self._place: tuple[int, int] | None = None
         self._told = ""  # once: thousands a second may ask
 
     async def rows(self, sql: str, values: Mapping[str, Any]) -> Sequence[Row]:
+        (found,) = await self._asked([(sql, values)])
+        return found
+
+    async def of_generation(self, sql: str, values: Mapping[str, Any]) -> tuple[str, Sequence[Row]]:
+        """The number of the generation and its newest batch, and rows of it, whatever is written meanwhile."""
+        served, found = await self._asked([(GENERATION, {}), (sql, values)])
+        if not served:
+            raise nothing_served()
+        return str(served[0][0]), found
+
+    async def _asked(self, questions: Questions) -> list[Sequence[Row]]:
+        """What several questions give of one state of the store."""
         try:
             if self._store.url.get_backend_name() != "sqlite":
-                return await asyncio.to_thread(self._store.rows, sql, values)
-            if self._file is None:
-                self._file = self._opened()
-            return self._file.execute(sql, values).fetchall()
+                return await asyncio.to_thread(self._of_server, questions)
+            return self._of_file(questions)
         except (sqlite3.OperationalError, DBAPIError, StoreRefused) as error:
             # What went wrong is for who runs it: an answer names no server and no statement.
             if str(error) != self._told:
@@ -47,10 +60,34 @@ class Reads:
                 self._told = str(error)
             raise nothing_served() from error
 
+    def _of_server(self, questions: Questions) -> list[Sequence[Row]]:
+        with self._store.snapshot() as read:
+            return [read.rows(sql, values) for sql, values in questions]
+
+    def _of_file(self, questions: Questions) -> list[Sequence[Row]]:
+        opened = self._opened()
+        if len(questions) == 1:
+            return [opened.execute(sql, values).fetchall() for sql, values in questions]
+        opened.execute("begin")
+        try:
+            return [opened.execute(sql, values).fetchall() for sql, values in questions]
+        finally:
+            opened.execute("rollback")
+
     def _opened(self) -> sqlite3.Connection:
-        path = Path(str(self._store.url.database))
-        # Read only, but not immutable: another process writes.
-        return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False, isolation_level=None)
+        """The file that is in its place now: the one of before stays whole for who has it open."""
+        place = file_of(self._store.url)
+        if self._file is None or place != self._place:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+            path = Path(str(self._store.url.database))
+            # Read only, but not immutable: another process writes.
+            self._file = sqlite3.connect(
+                f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False, isolation_level=None
+            )
+            self._place = place
+        return self._file
 
     def close(self) -> None:
         if self._file is not None:

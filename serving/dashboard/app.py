@@ -11,7 +11,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from c360_assets.settings import Settings
-from c360_assets.store import Store, StoreRefused
+from c360_assets.store import Snapshot, Store, StoreRefused
 from serving.dashboard import customer, quality, sales, segments, stock
 from serving.dashboard.data import Data
 
@@ -32,21 +32,21 @@ def _store(url: str) -> Store:
 def _shown(title: str, page: Callable[[Data], None]) -> Callable[[], None]:
     def run() -> None:
         st.title(title)
-        data = _data()
-        if data is not None:
-            page(data)
+        try:
+            # All that the page asks is of one generation, over one connection.
+            with _store(Settings.load().serving_url).snapshot() as read:
+                data = _data(read)
+                if data is not None:
+                    page(data)
+        except StoreRefused as error:
+            st.error(f"The serving store does not answer: {error}", icon=":material/error:")
 
     return run
 
 
-def _data() -> Data | None:
+def _data(read: Snapshot) -> Data | None:
     """What is served now; says so where nothing is."""
-    try:
-        store = _store(Settings.load().serving_url)
-        served = store.served()
-    except StoreRefused as error:
-        st.error(f"The serving store does not answer: {error}", icon=":material/error:")
-        return None
+    served = read.served()
     if served is None:
         st.info("Nothing is served yet: `c360 sync` brings what gold holds.", icon=":material/inbox:")
         return None
@@ -56,7 +56,7 @@ def _data() -> Data | None:
         st.caption(f"Newest batch {served.batch or 'unknown'}")
         if not personal:
             st.caption("Personal data is masked.")
-    return Data(store, served, personal)
+    return Data(read, served, personal)
 
 
 st.set_page_config("c360", page_icon=":material/hub:", layout="wide")

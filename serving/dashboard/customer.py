@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
-from c360_assets.store import text
+from serving.dashboard import data as asking
 from serving.dashboard.data import Data, times
 from serving.dashboard.parts import NONE, money, nothing, plain_label, table, whole
 
 FOUND = 50
+OLDER = "older ones are left out"
 NOT_ATTRIBUTES = ("customer_key", "customer_id", "valid_from", "valid_to", "is_current", "change_type", "ended_by")
 
 
@@ -23,8 +23,10 @@ def page(data: Data) -> None:
     if customer is None:
         return
     now = data.frame("customers", "customer_id = :id", {"id": customer})
-    versions = data.frame("customer_versions", "customer_id = :id order by valid_from", {"id": customer})
-    moments = data.frame("customer_moments", "customer_id = :id order by happened_at", {"id": customer})
+    # Newest first: of more than fit here the oldest are left out.
+    told = data.records("customer_versions", "customer_id = :id order by valid_from desc", {"id": customer})
+    versions = pd.DataFrame(told)
+    moments = data.frame("customer_moments", "customer_id = :id order by happened_at desc", {"id": customer})
     if now.empty and versions.empty:
         nothing("No customer has this id.", "Ids are compared as they are written.")
         return
@@ -33,7 +35,7 @@ def page(data: Data) -> None:
         at = _instant(versions, moments)
         attributes, line = st.columns(2)
         with attributes:
-            _attributes(data, customer, now, at)
+            _attributes(told, now, at)
         with line:
             _line(versions, moments, at)
     # Only what is looked at is asked for and drawn.
@@ -53,24 +55,25 @@ def _history(versions: pd.DataFrame) -> None:
     if versions.empty:
         nothing("There is no version.", "")
     else:
-        table(versions.iloc[::-1], "history", ("valid_from", "valid_to", *attributes_of(versions), "change_type"),
-              time=("valid_from", "valid_to"))  # fmt: skip
+        table(versions, "history", ("valid_from", "valid_to", *attributes_of(versions), "change_type"),
+              time=("valid_from", "valid_to"), others=OLDER)  # fmt: skip
 
 
 def _happened(moments: pd.DataFrame) -> None:
     if moments.empty:
         nothing("Nothing happened.", "No order, receipt or ticket names this customer.")
     else:
-        table(moments.iloc[::-1], "moments", ("happened_at", "kind", "which", "state", "amount", "currency"),
-              number=("amount",), time=("happened_at",))  # fmt: skip
+        table(moments, "moments", ("happened_at", "kind", "which", "state", "amount", "currency"),
+              number=("amount",), time=("happened_at",), others=OLDER)  # fmt: skip
 
 
 def _stated(data: Data, customer: str) -> None:
-    events = data.frame("customer_events", "customer_id = :id order by event_time, op, content", {"id": customer})
+    newest = "event_time desc, op desc, content desc"
+    events = data.frame("customer_events", f"customer_id = :id order by {newest}", {"id": customer})
     if events.empty:
         nothing("Nothing that was stated of this customer stands.", "")
     else:
-        table(events.iloc[::-1], "events", time=("event_time", "known_at"))
+        table(events, "events", time=("event_time", "known_at"), others=OLDER)
 
 
 def _chosen(data: Data) -> str | None:
@@ -113,6 +116,8 @@ def _found(data: Data, word: str) -> list[str]:
             "select distinct customer_id from customer_versions where customer_id = :word", {"word": word}
         )
     ]
+    if found:
+        return found
     wheres = ["customer_id >= :word and customer_id < :beyond"]
     if data.personal and word:
         wheres += ["email = :word", "last_name >= :word and last_name < :beyond"]
@@ -159,6 +164,9 @@ def _instant(versions: pd.DataFrame, moments: pd.DataFrame) -> datetime:
     if not moments.empty:
         told += list(times(moments, "happened_at")["happened_at"])
     instants = [each.to_pydatetime() for each in told if not pd.isna(each)]
+    if len(versions) >= asking.MOST:
+        # What held before the oldest version that is here is not known here.
+        instants = [each for each in instants if each >= told[len(versions) - 1]]
     first, last = min(instants).replace(microsecond=0), max(instants).replace(microsecond=0) + timedelta(seconds=1)
     step = max(timedelta(minutes=1), (last - first) / 1000)
     chosen: datetime = st.slider(
@@ -168,17 +176,10 @@ def _instant(versions: pd.DataFrame, moments: pd.DataFrame) -> datetime:
     return chosen
 
 
-def _attributes(data: Data, customer: str, now: pd.DataFrame, at: datetime) -> None:
-    """Of the version that held then, beside what is so now."""
-    found = data.rows(
-        f"select doc, {data.hidden} from customer_versions where customer_id = :id and valid_from <= :at "
-        "order by valid_from desc limit 1",
-        {"id": customer, "at": text(at)},
-    )
-    version = json.loads(found[0][0]) | json.loads(found[0][1]) if found else None
-    if version is None or (
-        version["valid_to"] and text(datetime.fromisoformat(version["valid_to"]).replace(tzinfo=None)) <= text(at)
-    ):
+def _attributes(versions: Sequence[Mapping[str, Any]], now: pd.DataFrame, at: datetime) -> None:
+    """Of the version that held then, beside what is so now. `versions`: newest first."""
+    version = next((each for each in versions if _instant_of(each["valid_from"]) <= at), None)
+    if version is None or (version["valid_to"] and _instant_of(version["valid_to"]) <= at):
         nothing(f"At {at:%Y-%m-%d %H:%M} there was no such customer.", "Not yet, or deleted.")
         return
     current = now.iloc[0].to_dict() if not now.empty else {}
@@ -190,6 +191,11 @@ def _attributes(data: Data, customer: str, now: pd.DataFrame, at: datetime) -> N
     shown = pd.DataFrame([row | {"Changed": bool(current) and row["Then"] != row["Now"]} for row in told])
     small = {"Changed": st.column_config.CheckboxColumn("Changed", width="small")}
     st.dataframe(shown, hide_index=True, width="stretch", height=35 * len(told) + 38, column_config=small)
+
+
+def _instant_of(value: str) -> datetime:
+    """UTC without saying so, as the slider has it."""
+    return datetime.fromisoformat(value).replace(tzinfo=None)
 
 
 def attributes_of(versions: pd.DataFrame) -> list[str]:
@@ -213,17 +219,38 @@ def _line(versions: pd.DataFrame, moments: pd.DataFrame, at: datetime) -> None:
             for row in happened[["which", "state", "amount", "currency"]].itertuples(index=False)
         ]
         parts.append(happened[["at", "kind", "text"]])
+    parts.append(pd.DataFrame({"at": [at], "kind": [AS_OF], "text": [""]}))
     drawn = pd.concat([part for part in parts if not part.empty])
-    dots_chart = (
-        alt.Chart(drawn)
-        .mark_circle(size=90, opacity=0.75)
-        .encode(
-            x=alt.X("at:T", title=None),
-            y=alt.Y("kind:N", title=None, sort=["version", "deleted", "order", "receipt", "refund", "ticket"]),
-            color=alt.Color("kind:N", legend=None),
-            tooltip=[alt.Tooltip("at:T", title="At", format="%Y-%m-%d %H:%M:%S"), "kind:N", "text:N"],
-        )
-        .properties(height=260)
-    )
-    rule = alt.Chart(pd.DataFrame({"at": [at]})).mark_rule(color="#e15759", strokeWidth=2).encode(x="at:T")
-    st.altair_chart(dots_chart + rule, width="stretch")
+    st.vega_lite_chart(drawn, LINE, width="stretch")
+
+
+# Written out: to build it of objects takes longer than to draw it.
+AS_OF = "as of"
+_AT = {"field": "at", "type": "temporal", "title": None}
+LINE: dict[str, Any] = {
+    "height": 260,
+    "layer": [
+        {
+            "transform": [{"filter": f"datum.kind != '{AS_OF}'"}],
+            "mark": {"type": "circle", "size": 90, "opacity": 0.75},
+            "encoding": {
+                "x": _AT,
+                "y": {
+                    "field": "kind", "type": "nominal", "title": None,
+                    "sort": ["version", "deleted", "order", "receipt", "refund", "ticket"],
+                },
+                "color": {"field": "kind", "type": "nominal", "legend": None},
+                "tooltip": [
+                    {"field": "at", "type": "temporal", "title": "At", "format": "%Y-%m-%d %H:%M:%S"},
+                    {"field": "kind", "type": "nominal"},
+                    {"field": "text", "type": "nominal"},
+                ],
+            },
+        },
+        {
+            "transform": [{"filter": f"datum.kind == '{AS_OF}'"}],
+            "mark": {"type": "rule", "color": "#e15759", "strokeWidth": 2},
+            "encoding": {"x": _AT},
+        },
+    ],
+}  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from c360_assets.store import Served, Store
+from c360_assets.store import Served, Snapshot
 
 MOST = 5_000
 Values = Mapping[str, Any]
@@ -25,7 +25,7 @@ Values = Mapping[str, Any]
 class Data:
     """One generation of the store, as the reader may see it."""
 
-    store: Store
+    read: Snapshot
     served: Served
     personal: bool
 
@@ -36,25 +36,33 @@ class Data:
 
     def rows(self, sql: str, values: Values | None = None) -> list[tuple[Any, ...]]:
         bound = tuple(sorted((values or {}).items()))
-        return _asked(self.store, self.served.generation, self.served.at, sql, bound)
+        return _asked(self.read, self.served.generation, self.served.at, sql, bound)
 
     def value(self, sql: str, values: Values | None = None) -> Any:
         """The first value of the first row; None where there is no row."""
         rows = self.rows(sql, values)
         return rows[0][0] if rows else None
 
-    def frame(self, table: str, where: str = "true", values: Values | None = None, limit: int = MOST) -> pd.DataFrame:
-        """Whole rows of a table in the order of its key, `limit` at most; `where` may end in an order of its own."""
-        found = self.rows(f"select doc, {self.hidden} from {table} where {where} limit {limit}", values)
-        return pd.DataFrame([json.loads(doc) | json.loads(personal) for doc, personal in found])
+    def records(
+        self, table: str, where: str = "true", values: Values | None = None, limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Whole rows of a table in the order of its key, MOST or `limit` of them; `where` may end in another order."""
+        found = self.rows(f"select doc, {self.hidden} from {table} where {where} limit {limit or MOST}", values)
+        return [json.loads(doc) | json.loads(personal) for doc, personal in found]
+
+    def frame(
+        self, table: str, where: str = "true", values: Values | None = None, limit: int | None = None
+    ) -> pd.DataFrame:
+        """The records as a frame."""
+        return pd.DataFrame(self.records(table, where, values, limit))
 
 
 @st.cache_data(max_entries=256, show_spinner=False, ttl=3600)
 def _asked(
-    _store: Store, generation: int, at: datetime, sql: str, bound: Sequence[tuple[str, Any]]
+    _read: Snapshot, generation: int, at: datetime, sql: str, bound: Sequence[tuple[str, Any]]
 ) -> list[tuple[Any, ...]]:
     """Kept by generation and when it was written: another one is asked anew."""
-    return [tuple(row) for row in _store.rows(sql, dict(bound))]
+    return [tuple(row) for row in _read.rows(sql, dict(bound))]
 
 
 def numbers(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:

@@ -29,8 +29,9 @@ def table(
     labels: Mapping[str, str] | None = None,
     config: Mapping[str, Any] | None = None,
     height: int | None = None,
+    others: str = "narrow it down to see others",
 ) -> None:
-    """The frame's `columns` as a table, and all of it, exact, as a file `name`.csv."""
+    """The frame's `columns` as a table, and all of it, exact, as a file `name`.csv. `others`: of rows beyond MOST."""
     there = [column for column in columns or frame.columns if column in frame]
     shown = times(numbers(frame[there], *number), *time)
     told: dict[str, Any] = {column: plain_label(column) for column in there} | dict(labels or {})
@@ -44,7 +45,7 @@ def table(
     sized: Any = {} if height is None else {"height": height}
     st.dataframe(shown, hide_index=True, width="stretch", column_config=told | dict(config or {}), **sized)
     beside, button = st.columns([4, 1], vertical_alignment="center")
-    more = f"The first {MOST:,} rows; narrow it down to see others." if len(frame) >= MOST else f"{len(frame):,} rows"
+    more = f"The first {MOST:,} rows; {others}." if len(frame) >= MOST else f"{len(frame):,} rows"
     beside.caption(more)
     button.download_button(
         "CSV", frame.to_csv(index=False), f"{name}.csv", "text/csv", icon=":material/download:", width="stretch",

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from c360_assets.store import literal
-from serving.dashboard.data import MOST, Data
+from serving.dashboard.data import Data
 from serving.dashboard.parts import nothing, table, whole
 
 AMOUNTS = ("stock", "reorder_point", "units_short", "units_sold_lately", "days_left", "counted_quantity")
@@ -41,16 +41,17 @@ def page(data: Data) -> None:
             condition + " and lower(doc) like :word escape '!'",
             values | {"word": f"%{literal(word)}%"},
         )
-    rows = data.frame("stock", f"{condition} order by is_below_reorder_point, store_id, product_id", values, MOST)
+    # The store puts the most wanting first: of more than fit here the others are left out.
+    wanting = "is_below_reorder_point desc, units_short desc, store_id, product_id"
+    rows = data.frame("stock", f"{condition} order by {wanting}", values)
     if word and not rows.empty:
         told: Any = rows[["product_id", "product_name", "category_name"]].fillna("").agg(" ".join, axis=1)
         rows = rows[told.str.lower().str.contains(word, regex=False)]
     if rows.empty:
         nothing("Nothing fits.", "Take a filter away." if word or store or to_reorder else "")
         return
-    ordered = rows.assign(_short=rows["units_short"].astype(float)).sort_values("_short", ascending=False)
     table(
-        ordered.drop(columns="_short"), "inventory",
+        rows, "inventory",
         ("store_id", "product_id", "product_name", "category_name", "stock", "units_short", "units_sold_lately",
          "days_left", "counted_at", "last_moved_at"),
         number=AMOUNTS, time=("counted_at", "last_moved_at"),

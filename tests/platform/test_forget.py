@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from c360_assets import erasure, registers, staging
+from c360_assets import erasure, forgetting, local, registers, runs, staging
+from c360_assets.cli import DONE
 from c360_assets.erasure import ErasureError, Forgotten, Scope, erase, exactly
 from c360_assets.landing import Bucket
+from c360_assets.persons import NobodyFound
 from tests.parts import Platform, settings_at, without_shop
 
 C360 = Path(sys.executable).with_name("c360")
 HEAD = "customer_id,first_name,last_name,email,street,city,updated_at"
 PERSON = "CUST-7"
+# Of another an id of digits, which others have as a number.
+NUMBER, NUMBERS_MAIL = "47110815", "max.unmistakable@example.org"
 MAIL, STREET = "zoe.unmistakable@example.org", "77 Nowhere Else Lane"
 
 
@@ -87,6 +92,40 @@ def files(mine: bool, pseudonym: str = PERSON) -> list[tuple[str, str, bytes]]:
         ("customers_debezium", "d.json", "\n".join([debezium("CUST-77", "Nice", 7, "n@example.org")] + [debezium(PERSON, "Faro", 6, MAIL)] * mine).encode()),
         ("pos", "r.json", ("[" + ",".join(receipt(n, c) for n, c in enumerate((pseudonym, "CUST-77", None, pseudonym))) + "]").encode()),
     ]  # fmt: skip
+
+
+def of_the_shop() -> dict[str, str]:
+    """{feed/name: text} of every other feed that names persons: the one, the one with a number, and another."""
+    return {
+        "customers_dms/dms.csv": "op,dms_timestamp,customer_id,city,email\n"
+        f"U,2026-01-02T00:00:00Z,{PERSON},Lyon,{MAIL}\nU,2026-01-02T00:00:00Z,CUST-77,Metz,n@example.org\n",
+        "orders/orders_20260102000000.csv": "order_id,customer_id,order_date,order_amount,order_status,payment_method\n"
+        f"O1,{PERSON},2026-01-02,12.50,paid,card\nO2,CUST-8,2026-01-02,2.50,paid,card\n",
+        "transactions/transactions_20260102000000.json": "\n".join(
+            json.dumps({"transaction_id": f"X{n}", "customer_id": c, "order_date": "2026-01-02", "product_id": "P1", "quantity": 1, "unit_price": 2.5, "total_amount": 2.5})
+            for n, c in enumerate((PERSON, "CUST-8"))
+        ),
+        "online_retail/retail.csv": "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+        f"536365,85123A,LAMP,6,2026-01-02 08:26:00,2.55,{PERSON}.0,Italy\n536366,85123A,LAMP,6,2026-01-02 08:26:00,2.55,CUST-8.0,Italy\n",
+        "support_tickets/support_tickets_20260102000000.csv": "ticket_id,customer_id,issue_category,created_at,status,resolution_time_hours\n"
+        f"T1,{PERSON},delivery,2026-01-02,open,\n",
+        "clickstream/clicks.json": "\n".join(
+            json.dumps({"event_id": f"E{n}", "event_type": "page_view", "customer_id": c, "session_id": f"S{n}", "timestamp": "2026-01-02T10:00:00Z"})
+            for n, c in enumerate((PERSON, "CUST-8", int(NUMBER)))
+        ),
+        "dead_letters/letters.json": "\n".join(
+            json.dumps({"source": "kafka", "stream": "clickstream_events", "part": "0", "position": str(n), "reason": "not_json",
+                        "value_base64": b64encode(value).decode(), "key_base64": b64encode(key).decode(), "refused_at": "2026-01-02T00:00:00Z"})
+            for n, (key, value) in enumerate([
+                (b"", b'{"customer_id": "CUST-7", broken'), (b"CUST-7", b"x"), (b"CUST-8", b"x"), (NUMBER.encode(), b"x"),
+                (b"", gzip.compress(f'{{"customer_id": {NUMBER}, broken'.encode())),
+            ])
+        ),
+        "orders/orders_20260103000000.csv": "order_id,customer_id,order_date,order_amount,order_status,payment_method\n"
+        f"O3,{NUMBER},2026-01-03,7.50,paid,card\n{NUMBER},CUST-8,2026-01-03,{NUMBER}.00,paid,card\n",
+        "customers_dms/dms2.csv": "op,dms_timestamp,customer_id,city,email\n"
+        f"U,2026-01-04T00:00:00Z,{NUMBER},Lyon,{NUMBERS_MAIL}\nU,2026-01-04T00:00:00Z,CUST-77,Gap {NUMBER},n@example.org\n",
+    }  # fmt: skip
 
 
 def loaded(
@@ -263,6 +302,31 @@ def test_a_version_that_came_back_and_waits_is_loaded_after_it(platform: Platfor
     assert [r["city"] for r in standing] == ["Wien"]
 
 
+def test_in_every_feed_nothing_is_left_also_of_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of S3 and staging, with the certificate; what is made of staging is not made here."""
+    settings = settings_at(tmp_path / "home")
+    monkeypatch.setattr(runs, "sync", lambda *_, **__: DONE)
+    with local.embedded_s3(settings):
+        bucket = local.landing_bucket(settings)
+        bucket.ensure()
+        platform = Platform(settings, bucket, project=settings.dbt_project)
+        shop = [(*name.split("/"), text.encode()) for name, text in of_the_shop().items()]
+        loaded(platform, [*files(mine=True), *shop])  # type: ignore[list-item]
+        for customer, letters in ((PERSON, 2), (NUMBER, 2)):
+            told = forgetting.forget(settings, None, customer, "asked by letter", lambda _: None)  # type: ignore[arg-type]
+            assert told["clean"], told["left"]
+            assert told["feeds"]["dead_letters"]["dropped"] == letters and told["feeds"]["clickstream"]["changed"] == 1
+            assert any(key.endswith("clicks.json") for key in told["found_in_objects"])
+            assert told["found_in_tables"].keys() >= {"staging.clickstream", "staging.dead_letters", "staging.orders"}
+            assert customer not in json.dumps(told)
+        # Whom the number is not: an order that has it, and its amount.
+        orders = platform.rows("select customer_id, order_amount from staging.orders where order_id = '47110815'")
+        assert orders == [("CUST-8", "47110815.00")]
+        assert platform.rows("select count(*) from staging.dead_letters") == [(1,)]
+        with pytest.raises(NobodyFound):
+            forgetting.forget(settings, None, "2026", "asked", lambda _: None)  # type: ignore[arg-type]
+
+
 @pytest.mark.skipif(not os.environ.get("C360_ERASURE"), reason="takes minutes: make erasure runs it")
 @pytest.mark.parametrize("shop", [False, True])
 def test_by_command_nothing_is_left_and_everything_made_again_from_s3_holds_nothing(tmp_path: Path, shop: bool) -> None:  # fmt: skip
@@ -280,21 +344,7 @@ def test_by_command_nothing_is_left_and_everything_made_again_from_s3_holds_noth
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
     if shop:
-        more = {
-            "customers_dms/dms.csv": "op,dms_timestamp,customer_id,city,email\n"
-            f"U,2026-01-02T00:00:00Z,{PERSON},Lyon,{MAIL}\nU,2026-01-02T00:00:00Z,CUST-77,Metz,n@example.org\n",
-            "orders/orders_20260102000000.csv": "order_id,customer_id,order_date,order_amount,order_status,payment_method\n"
-            f"O1,{PERSON},2026-01-02,12.50,paid,card\nO2,CUST-8,2026-01-02,2.50,paid,card\n",
-            "transactions/transactions_20260102000000.json": "\n".join(
-                json.dumps({"transaction_id": f"X{n}", "customer_id": c, "order_date": "2026-01-02", "product_id": "P1", "quantity": 1, "unit_price": 2.5, "total_amount": 2.5})
-                for n, c in enumerate((PERSON, "CUST-8"))
-            ),
-            "online_retail/retail.csv": "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
-            f"536365,85123A,LAMP,6,2026-01-02 08:26:00,2.55,{PERSON}.0,Italy\n536366,85123A,LAMP,6,2026-01-02 08:26:00,2.55,CUST-8.0,Italy\n",
-            "support_tickets/support_tickets_20260102000000.csv": "ticket_id,customer_id,issue_category,created_at,status,resolution_time_hours\n"
-            f"T1,{PERSON},delivery,2026-01-02,open,\n",
-        }  # fmt: skip
-        for name, text in more.items():
+        for name, text in of_the_shop().items():
             (out / name).parent.mkdir(exist_ok=True)
             (out / name).write_text(text)
     for folder in sorted(out.iterdir()):
@@ -311,15 +361,20 @@ def test_by_command_nothing_is_left_and_everything_made_again_from_s3_holds_noth
     )
     sales = run("query", "select * from gold.daily_sales_summary order by all", "--format", "csv")
 
-    def traces() -> list[str]:
+    theirs = (rb"(?<![\w-])CUST-7(?![\w-])", MAIL.encode(), STREET.encode())
+    number = (rf'customer_?id\\*"?: ?\\*"?{NUMBER}'.encode(), NUMBERS_MAIL.encode())
+
+    def traces(marks: tuple[bytes, ...] = theirs) -> list[str]:
         """A look of our own at every byte, and into what is packed."""
-        pattern = re.compile(b"|".join([rb"(?<![\w-])CUST-7(?![\w-])", MAIL.encode(), STREET.encode()]))
+        pattern = re.compile(b"|".join(marks), re.IGNORECASE)
         found = []
         for path in home.rglob("*"):
             if path.is_file():
                 body = path.read_bytes()
                 parts = [body, gzip.decompress(body) if body[:2] == b"\x1f\x8b" else b""]
                 parts += [str(pq.read_table(io.BytesIO(body)).to_pylist()).encode()] if body[:4] == b"PAR1" else []
+                packed = [b64decode(each) for each in re.findall(rb'_base64\\*": ?\\*"([A-Za-z0-9+/=]+)', body)]
+                parts += [*packed, *(gzip.decompress(each) for each in packed if each[:2] == b"\x1f\x8b")]
                 found += [str(path)] * any(pattern.search(part) for part in parts)
         with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as connection:
             tables = connection.execute("select table_schema || '.' || table_name from information_schema.tables")
@@ -330,7 +385,11 @@ def test_by_command_nothing_is_left_and_everything_made_again_from_s3_holds_noth
 
     assert len(traces()) > 20
     certificate = json.loads(run("forget", PERSON, "--reason", "ticket 12", "--yes"))
-    assert certificate["clean"] and certificate["left"] == {}
+    assert certificate["clean"], certificate["left"]
+    assert certificate["left"] == {} and certificate["kept_by_others"] == []
+    assert len(certificate["found_in_objects"]) == certificate["objects_written_anew"]
+    assert any(key.endswith("customer_20260105000000.parquet") for key in certificate["found_in_objects"])
+    assert certificate["found_in_store"].get("customers") == (1 if shop else None)
     assert certificate["found_in_tables"]["core.customer_log"] == 4 + shop and certificate["objects_written_anew"] >= 5
     assert PERSON not in json.dumps(certificate)
 
@@ -344,6 +403,14 @@ def test_by_command_nothing_is_left_and_everything_made_again_from_s3_holds_noth
         assert run("forget", wrong, "--reason", reason, "--yes", code=1) == ""
     if not shop:
         return
+    assert len(traces(number)) > 5
+    certificate = json.loads(run("forget", NUMBER, "--reason", "asked by letter", "--yes"))
+    assert certificate["clean"], certificate["left"]
+    assert certificate["feeds"]["dead_letters"]["dropped"] == 2 and certificate["found_in_store"]["customers"] == 1
+    assert traces(number) == []
+    others = "\n".join(line for line in others.splitlines() if not line.startswith(f"{NUMBER},"))
+    named = run("query", "select order_id, customer_id from core.shop_order order by 1", "--format", "csv")
+    assert f"{NUMBER},CUST-8" in named and f",{NUMBER}" not in named
     # The file comes once more, and the warehouse is made of nothing but S3.
     run("land", str(out / "customers"), "--feed", "customers")
     for left in (*home.glob("warehouse.*"), *home.glob("serving.*")):

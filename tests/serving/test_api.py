@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.testclient import TestClient
 
 from c360_assets.settings import Settings
+from c360_assets.store import Store
+from serving.api import reads
 from serving.api.app import create_app
 from tests.serving.conftest import Gold, customer
 
@@ -224,8 +227,10 @@ def test_pages_of_others_may_ask_where_they_are_named(filled: Gold, key: str) ->
         asked = {
             "Origin": "https://shop.example",
             "Access-Control-Request-Method": "GET",
-            "Access-Control-Request-Headers": "authorization",
+            "Access-Control-Request-Headers": "authorization, if-none-match",
         }
+        answer = client.get("/customers", headers=token() | {"Origin": "https://shop.example"})
+        assert "ETag" in answer.headers["access-control-expose-headers"]
         assert (
             client.options("/customers", headers=asked).headers["access-control-allow-origin"] == "https://shop.example"
         )
@@ -233,6 +238,53 @@ def test_pages_of_others_may_ask_where_they_are_named(filled: Gold, key: str) ->
             "access-control-allow-origin"
             not in client.options("/customers", headers=asked | {"Origin": "https://x.example"}).headers
         )
+
+
+def test_a_browser_is_shown_the_paths_and_where_a_token_goes(api: TestClient) -> None:
+    unknown = {"Authorization": ""}
+    assert api.get("/docs", headers=unknown).status_code == 200
+    told = api.get("/openapi.json", headers=unknown).json()
+    assert told["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert told["paths"]["/customers"]["get"]["security"] and "security" not in told["paths"]["/health"]["get"]
+    problem(api.get("/customers", headers=unknown), 401)
+
+
+def test_a_page_is_of_the_generation_that_it_names(
+    filled: Gold, api: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the next one is written between its rows and its name."""
+    kept = reads.listed
+
+    def slow(*asked: Any) -> bytes:
+        filled.execute("update gold.vw_customer_360 set city = 'Rome'")
+        filled.serve()
+        return kept(*asked)
+
+    monkeypatch.setattr(reads, "listed", slow)
+    first = api.get("/customers")
+    assert {row["city"] for row in first.json()["items"]} == {"Ulm"} and first.headers["x-c360-generation"] == "1"
+    monkeypatch.undo()
+    second = api.get("/customers")
+    assert {row["city"] for row in second.json()["items"]} == {"Rome"} and second.headers["x-c360-generation"] == "2"
+
+
+@pytest.mark.parametrize("gold", ["sqlite"], indirect=True)
+def test_another_store_in_its_place_is_noticed(filled: Gold, api: TestClient, tmp_path: Path) -> None:
+    """A restore puts one there while the API runs."""
+    assert api.get("/customers/C001").json()["city"] == "Ulm"
+    assert filled.store.served() is not None
+    home, other = filled.settings.home, tmp_path / "other"
+    shutil.copytree(home, other)
+    moved = Gold(Settings(**(vars(filled.settings) | {"home": other})), Store(f"sqlite:///{other}/serving.sqlite"))
+    moved.execute("update gold.vw_customer_360 set city = 'Oslo'")
+    moved.serve()
+    moved.store.close()
+    home.rename(tmp_path / "aside")
+    assert problem(api.get("/customers/C001"), 503)
+    other.rename(home)
+    assert api.get("/customers/C001").json()["city"] == "Oslo"
+    held = filled.store.served()
+    assert held is not None and held.generation == 2
 
 
 def test_without_a_key_this_machine_is_served_and_persons_are_not_shown(filled: Gold) -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,10 @@ def shown(gold: Gold, name: str, *, personal: bool = False, **asked: str) -> Any
         from c360_assets.store import Store
         from serving.dashboard.data import Data
 
-        store = Store(url)
-        served = store.served()
-        assert served is not None
-        importlib.import_module(f"serving.dashboard.{name}").page(Data(store, served, personal))
+        with Store(url).snapshot() as read:
+            served = read.served()
+            assert served is not None
+            importlib.import_module(f"serving.dashboard.{name}").page(Data(read, served, personal))
 
     url = gold.store.url.render_as_string(hide_password=False)
     page = testing.AppTest.from_function(
@@ -154,6 +154,32 @@ def test_a_customer_as_of_an_instant(gold: Gold) -> None:
     page.slider[0].set_value(datetime(2026, 3, 15))
     sound(page.run())
     assert any("no such customer" in info.value for info in page.info)
+
+
+@pytest.mark.parametrize("gold", ["sqlite"], indirect=True)
+def test_of_more_than_fit_the_oldest_and_the_least_wanting_are_left_out(
+    gold: Gold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from serving.dashboard import data, parts
+
+    fill(gold)
+    gold.put("vw_customer_moments", ("C001", "2026-05-01 10:00:00", "order", "orders/2", "paid", "EUR", "9.0000"),
+             ("C001", "2026-04-01 10:00:00", "order", "orders/3", "paid", "EUR", "100.0000"))  # fmt: skip
+    # As text 9 would come after 77.
+    gold.put("vw_stock", ("S0", "P9", "Table", "Living", "66.0000", "9.0000", True))
+    gold.serve()
+    for module in (data, parts):
+        monkeypatch.setattr(module, "MOST", 2)
+    page = shown(gold, "customer", customer="C001")
+    versions = page.dataframe[1].value
+    assert list(versions["city"]) == ["Oslo", "Rome"]
+    assert any("older ones are left out" in caption.value for caption in page.caption)
+    assert page.slider[0].min == datetime(2026, 2, 1, tzinfo=UTC).timestamp() * 1e6
+    moments = [frame.value for frame in page.dataframe if "which" in frame.value]
+    assert not moments or list(moments[0]["which"]) == ["orders/2", "orders/3"]
+    assert list(shown(gold, "stock").dataframe[0].value["product_id"]) == ["P2", "P1"]
+    monkeypatch.setattr(data, "MOST", 3)
+    assert list(shown(gold, "stock").dataframe[0].value["product_id"]) == ["P2", "P1", "P9"]
 
 
 def test_persons_are_masked_unless_it_is_said(gold: Gold) -> None:

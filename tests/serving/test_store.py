@@ -205,6 +205,17 @@ def test_readers_see_one_generation_while_another_is_written(gold: Gold) -> None
     assert all(least == most for least, most in seen)
 
 
+def test_what_is_asked_within_a_snapshot_is_of_one_generation(gold: Gold) -> None:
+    gold.put("vw_customer_360", customer(1))
+    gold.serve()
+    with gold.store.snapshot() as read:
+        before = read.served()
+        gold.execute("update gold.vw_customer_360 set city = 'Rome'")
+        gold.serve()
+        assert "Ulm" in read.rows("select doc from customers")[0][0] and read.served() == before
+    assert cities(gold) == {"C001": "Rome"}
+
+
 def test_a_store_that_cannot_be_reached_is_named_without_its_password() -> None:
     pytest.importorskip("psycopg")
     store = Store("postgresql+psycopg://c360:hidden@127.0.0.1:1/none")

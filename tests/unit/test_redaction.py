@@ -227,6 +227,8 @@ def test_an_event_is_of_whom_its_first_field_with_something_names() -> None:
         ("urn:cust:7", "urn:cust:7,b,c,d,e", True),
         ("O'Neil-3", "O'Neil-3,b", True),
         ("C1", "C12,xC1,C1x,d,e", False),
+        ("Straße-1", '{"customer_id": "Stra\\u00dfe-1", "broken', True),
+        ("Straße-1", '{"note": "\\nStra\\u00DFe-1", "broken', True),
     ],
 )
 def test_of_a_refused_record_who_it_names(customer: str, line: str, goes: bool) -> None:
@@ -234,6 +236,35 @@ def test_of_a_refused_record_who_it_names(customer: str, line: str, goes: bool) 
     assert naming is not None
     data = f"customer_id,city,note\n{line}\nC8,a,b\n".encode()
     made = redacted(data, "csv", layout_of(OTHER), naming, lambda text: STANDS if text == customer else None)
+    assert made.dropped == ([1] if goes else [])
+
+
+@pytest.mark.parametrize(
+    ("customer", "value", "goes"),
+    [
+        ("17850", b"17850", True),  # a key of Kafka's
+        ("17850", b" 17850\n", True),
+        ("17850", b'{"amount": 17850, broken', False),
+        ("17850", b'{"customer_id": 17850, broken', True),
+        ("C1", gzip.compress(b'{"customer_id":"C1", broken'), True),
+        ("C1", gzip.compress(b'{"customer_id":"C1", broken')[:-9], True),  # cut
+        ("C1", gzip.compress(b'{"customer_id":"C11", broken'), False),
+        ("C1", b"\x00\x00\x00\x00\x07\x04C1\x06Ulm", True),  # Avro: a word behind twice its length
+        ("C1", b"\x0a\x02C1J\x03Ulm", True),  # Protobuf: behind its length, and before what looks like a letter
+        ("C1", b"\x0a\x03C11J\x03Ulm", False),
+        ("C1", b"C1J", False),
+    ],
+)
+def test_of_bytes_that_may_be_anything_who_they_name(customer: str, value: bytes, goes: bool) -> None:
+    letters = replace(
+        feed(entity="", columns=("payload",), base64=("value_base64",)), entity=None, required=frozenset()
+    )
+    naming = Naming.of(letters)
+    assert naming is not None
+    text = json.dumps({"position": "1", "value_base64": b64encode(value).decode()})
+    made = redacted(
+        text.encode(), "json", layout_of(letters), naming, lambda told: STANDS if told == customer else None
+    )
     assert made.dropped == ([1] if goes else [])
 
 
