@@ -10,10 +10,11 @@ import json
 import smtplib
 import ssl
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from http.client import HTTPException
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -30,6 +31,10 @@ LONG = timedelta(minutes=15)
 WAIT = 5.0
 PATIENCE = 10.0
 SHOWN = 300
+
+# How the keys of problems begin that only the warehouse can tell: a feed sends nothing, or only what is old.
+LATE, OLD = "late", "old"
+_OF_FEEDS = (f"{LATE} ", f"{OLD} ")
 
 Problems = dict[str, str]
 
@@ -58,8 +63,11 @@ class Webhook:
             data=json.dumps({"text": "\n".join([subject, *lines])}).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=PATIENCE):
-            return
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE):
+                return
+        except HTTPException as error:
+            raise OSError(f"it answers with what is no HTTP: {error!r}") from None
 
 
 @dataclass(frozen=True)
@@ -103,8 +111,8 @@ def channels(settings: Settings) -> list[Channel]:
 
 def alert_sensor(
     told_by: Sequence[Channel],
-    jobs: Sequence[str],
     whole_job: str,
+    apart: Collection[str],
     feeds: Mapping[str, Feed],
     warehouse: Warehouse,
     *,
@@ -112,7 +120,8 @@ def alert_sensor(
 ) -> dg.SensorDefinition:
     """Tells each channel what is wrong that it was not told, and what is over.
 
-    `feeds`: their bounds say which is late; a success of `whole_job` settles what failed in one of `jobs` before it.
+    `feeds`: their bounds say which is late. A success of `whole_job` settles what failed before it in every job but
+    those `apart`, which it has no part of.
     """
 
     @dg.sensor(
@@ -123,16 +132,16 @@ def alert_sensor(
     )
     def watch(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         told: dict[str, Problems] = json.loads(context.cursor or "{}")
-        graph = context.repository_def.asset_graph if context.repository_def else None
+        there = context.repository_def
         wrong = {
-            **failing_checks(context.instance, graph.asset_check_keys if graph else ()),
-            **troubled_runs(context.instance, jobs, whole_job, now()),
+            **failing_checks(context.instance, there.asset_graph.asset_check_keys if there else ()),
+            **troubled_runs(context.instance, there.job_names if there else (), whole_job, apart, now()),
         }
         try:
             wrong |= late_feeds(warehouse, feeds, now())
         except WarehouseBusy:
             # What was late still is, as far as anybody can tell.
-            wrong |= {k: t for was in told.values() for k, t in was.items() if k.startswith("late ")}
+            wrong |= {k: t for was in told.values() for k, t in was.items() if k.startswith(_OF_FEEDS)}
         sent, errors = 0, []
         for channel in told_by:
             was = told.get(channel.name, {})
@@ -173,8 +182,11 @@ def failing_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey
     }
 
 
-def troubled_runs(instance: dg.DagsterInstance, jobs: Sequence[str], whole_job: str, now: datetime) -> Problems:
-    """Jobs whose last run failed, and runs that take longer than they should."""
+def troubled_runs(
+    instance: dg.DagsterInstance, jobs: Iterable[str], whole_job: str, apart: Collection[str], now: datetime
+) -> Problems:
+    """Jobs whose last run failed, and runs that take longer than they should. Of `jobs` those count that have a name of
+    ours: what a person makes by hand in the UI they watch themselves."""
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 
     def last(job: str) -> dg.RunRecord | None:
@@ -183,9 +195,9 @@ def troubled_runs(instance: dg.DagsterInstance, jobs: Sequence[str], whole_job: 
     whole = last(whole_job)
     settled = whole.end_time or 0.0 if whole and whole.dagster_run.is_success else 0.0
     problems = {}
-    for job in {*jobs, whole_job}:
-        record = last(job)
-        if record and record.dagster_run.is_failure and (record.end_time or 0) > settled:
+    for job in jobs:
+        record = None if job.startswith("__") else last(job)
+        if record and record.dagster_run.is_failure and (job in apart or (record.end_time or 0) > settled):
             problems[f"job {job}"] = (
                 f"run {record.dagster_run.run_id[:8]} of {job} failed: {_why(instance, record.dagster_run.run_id)}"
             )
@@ -217,8 +229,8 @@ def late_feeds(warehouse: Warehouse, feeds: Mapping[str, Feed], now: datetime) -
     problems = {}
     for name, feed in sorted(feeds.items()):
         for kind, what, newest, hours in (
-            ("late", "nothing since", loaded.get(name), feed.fresh_within_hours),
-            ("old", "its newest event is of", happened.get(name), feed.events_within_hours),
+            (LATE, "nothing since", loaded.get(name), feed.fresh_within_hours),
+            (OLD, "its newest event is of", happened.get(name), feed.events_within_hours),
         ):
             if is_late(newest, hours, at):
                 problems[f"{kind} {name}"] = (

@@ -66,7 +66,7 @@ def build_defs(
     watching = Watching(bucket, warehouse, automation.SYNC, pause=automation.pause, **watched)
     sensors = sensors_of(feeds, jobs, watching, local.object_events_of(settings))
     if told_by := alerts.channels(settings):
-        sensors.append(alerts.alert_sensor(told_by, [j.name for j in jobs.values()], automation.SYNC, feeds, warehouse))
+        sensors.append(alerts.alert_sensor(told_by, automation.SYNC, {automation.PREDICTIONS}, feeds, warehouse))
     staged_checks = [checks.staging_checks(f, warehouse, hidden, **beside) for f in feeds.values()]
     staged_checks += freshness_checks(feeds.values(), warehouse, lineage.feeds_of)
     every_check = [*build.check_keys, *(key for check in staged_checks for key in check.check_keys)]

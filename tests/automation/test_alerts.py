@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -19,6 +21,10 @@ from typing import Any
 import dagster as dg
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from c360_assets import alerts, automation, registers, staging, transform
 from c360_assets.alerts import Channel
@@ -37,10 +43,11 @@ FEED = "customers"
 
 @dataclass
 class Webhook:
-    """What a webhook was sent; it answers with `status`."""
+    """What a webhook was sent; it answers with `status`, or with `garbage`."""
 
     address: str = ""
     status: int = 200
+    garbage: bytes = b""
     posts: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
@@ -52,6 +59,9 @@ def webhook() -> Iterator[Webhook]:
         def do_POST(self) -> None:
             sent = self.rfile.read(int(self.headers["Content-Length"]))
             hook.posts.append((self.headers["Content-Type"], json.loads(sent)))
+            if hook.garbage:
+                self.wfile.write(hook.garbage)
+                return
             self.send_response(hook.status)
             self.end_headers()
 
@@ -67,9 +77,12 @@ def webhook() -> Iterator[Webhook]:
 
 @dataclass
 class Mailbox:
-    """What an SMTP server on `port` was sent, as it came."""
+    """What an SMTP server on `port` was sent, as it came. With `tls` it speaks it: at once, or when it is asked."""
 
     port: int = 0
+    tls: ssl.SSLContext | None = None
+    at_once: bool = False
+    in_secret: list[bool] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
     mails: list[EmailMessage] = field(default_factory=list)
@@ -84,13 +97,26 @@ def mailbox() -> Iterator[Mailbox]:
             def say(line: str) -> None:
                 self.wfile.write(f"{line}\r\n".encode())
 
+            def hide() -> None:
+                assert box.tls
+                self.connection = box.tls.wrap_socket(self.connection, server_side=True)
+                self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
+
+            if box.at_once:
+                hide()
             say("220 here")
             while line := self.rfile.readline().decode().strip():
                 word = line.split()[0].upper()
                 if word == "EHLO":
                     say("250-here")
+                    if box.tls and not isinstance(self.connection, ssl.SSLSocket):
+                        say("250-STARTTLS")
                     say("250 AUTH PLAIN")
+                elif word == "STARTTLS":
+                    say("220 go on")
+                    hide()
                 elif word == "AUTH":
+                    box.in_secret.append(isinstance(self.connection, ssl.SSLSocket))
                     box.logins.append(base64.b64decode(line.split()[2]).decode())
                     say("235 in")
                 elif word == "DATA":
@@ -108,11 +134,33 @@ def mailbox() -> Iterator[Mailbox]:
                         box.recipients.append(line)
                     say("250 fine")
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+    class Server(socketserver.ThreadingTCPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None: ...  # who does not trust us hangs up
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         box.port = server.server_address[1]
         yield box
         server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 127.0.0.1, with its key; nobody has signed it but itself."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "here")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "here.pem"
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(secret + signed.public_bytes(serialization.Encoding.PEM))
+    return path
 
 
 @dg.asset
@@ -130,6 +178,16 @@ def work() -> None:
 
 @dg.job(name="customers_batch")
 def feed_job() -> None:
+    work()
+
+
+@dg.job(name="customers_seconds")
+def lap_job() -> None:
+    work()
+
+
+@dg.job(name="predictions")
+def apart_job() -> None:
     work()
 
 
@@ -154,10 +212,11 @@ class House:
         feeds = load_feeds([PROJECT / "dbt" / "models" / "staging"])
         feeds["customers"] = replace(feeds["customers"], events_within_hours=events_hours)
         self.sensor = alerts.alert_sensor(
-            told_by, ["customers_batch"], "sync", feeds, warehouse,
+            told_by, "sync", {"predictions"}, feeds, warehouse,
             now=lambda: datetime.now(UTC) + self.later,
         )  # fmt: skip
-        self.defs = dg.Definitions([goods], asset_checks=[sound], jobs=[feed_job, whole_job], sensors=[self.sensor])
+        jobs = [feed_job, lap_job, apart_job, whole_job]
+        self.defs = dg.Definitions([goods], asset_checks=[sound], jobs=jobs, sensors=[self.sensor])
 
     def check(self, passed: bool, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR) -> None:
         self.passed, self.severity = passed, severity
@@ -249,6 +308,23 @@ def test_a_success_of_the_whole_job_settles_what_failed_before_it(house: House, 
     ]
 
 
+def test_every_job_is_watched_and_what_the_whole_one_has_no_part_of_is_settled_by_itself(
+    house: House, webhook: Webhook
+) -> None:
+    for job in (lap_job, apart_job):
+        house.run(job, breaks=True)
+    house.tick()
+    (told,) = texts(webhook)
+    assert "customers_seconds failed: " in told and "predictions failed: " in told
+    house.run(whole_job, breaks=False)
+    house.tick()
+    house.run(apart_job, breaks=False)
+    house.tick()
+    over = [line for text in texts(webhook)[1:] for line in text.splitlines()]
+    assert [over[0], over[2]] == ["c360: 0 new problems, 1 over"] * 2
+    assert "customers_seconds failed: " in over[1] and "predictions failed: " in over[3]
+
+
 def test_a_run_of_more_than_fifteen_minutes_is_told(house: House, webhook: Webhook) -> None:
     run = house.instance.create_run_for_job(feed_job, status=dg.DagsterRunStatus.STARTING)
     started = dg.DagsterEvent(event_type_value="PIPELINE_START", job_name="customers_batch")
@@ -311,6 +387,10 @@ def test_a_feed_that_brings_old_events_is_late_however_much_it_brings(
         f"feed customers is late: its newest event is of {now - timedelta(hours=1):%Y-%m-%d %H:%M}, 2 hours allowed"
         in texts(webhook)[0]
     )
+    # What only the warehouse can tell is no more over than before while nobody can read it.
+    with warehouse.writing("another run"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alerts, "WAIT", 0.1)
+        assert house.tick() == "1 problems, all told"
     happens(now)
     house.tick()
     assert texts(webhook)[1].startswith("c360: 0 new problems, 1 over\nover: feed customers is late")
@@ -328,6 +408,22 @@ def test_problems_are_mailed(settings: Settings, instance: dg.DagsterInstance, m
     assert sent.get_content().strip() == "problem: check sound of goods failed"
     assert mailbox.logins == ["\0us@er\0pa/ss"]
     assert [line.split("<")[1].split(">")[0] for line in mailbox.recipients] == ["a@x.test", "b@x.test"]
+
+
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+def test_mail_goes_over_tls_where_the_server_offers_it_and_to_no_server_that_cannot_be_trusted(
+    scheme: str, certificate: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mailbox.tls, mailbox.at_once = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), scheme == "smtps"
+    mailbox.tls.load_cert_chain(certificate)
+    mail = alerts.Mail(f"{scheme}://user:pass@127.0.0.1:{mailbox.port}", "c360@here.test", ("a@x.test",))
+    with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
+        mail.send("c360: a secret", ["of ours"])
+    assert mailbox.logins == []
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    mail.send("c360: a secret", ["of ours"])
+    assert (mailbox.logins, mailbox.in_secret) == (["\0user\0pass"], [True])
+    assert [sent["Subject"] for sent in mailbox.mails] == ["c360: a secret"]
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])
@@ -359,6 +455,18 @@ def test_who_could_not_be_told_is_told_later_and_the_others_not_twice(
     house.tick()
     house.tick()
     assert len(webhook.posts) == len(mailbox.mails) == 1
+
+
+@pytest.mark.parametrize("garbage", [b"\x15\x03\x01 what\r\n", b"HTTP/1.1 twohundred OK\r\n\r\n"])
+def test_a_webhook_that_answers_garbage_keeps_nobody_else_from_being_told(
+    settings: Settings, instance: dg.DagsterInstance, webhook: Webhook, mailbox: Mailbox, garbage: bytes
+) -> None:
+    webhook.garbage = garbage
+    mail = alerts.Mail(f"smtp://127.0.0.1:{mailbox.port}", "c360@here.test", ("a@x.test",))
+    house = House(instance, open_warehouse(settings), alerts.Webhook(webhook.address), mail)
+    house.check(False)
+    assert "told by 1; not by webhook: it answers with what is no HTTP: BadStatusLine" in house.tick()
+    assert len(mailbox.mails) == 1
 
 
 def test_quotes_and_letters_of_any_language_reach_the_webhook(webhook: Webhook) -> None:
