@@ -78,9 +78,10 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
     dismissed = {
         n for n, (_, _, rows) in enumerate(objects) if any(None in row["key"] for row in rows) and chance.random() < 0.5
     }
+    instants = [at for _, at, _ in objects if at] or [mixed.instant(chance)]
     parts = [
-        (mixed.instant(chance), chance.choice(("unreadable", "empty")), chance.random() < 0.6)
-        for _ in range(chance.randrange(4))
+        (chance.choice(instants), chance.choice(("unreadable", "empty")), chance.random() < 0.6)
+        for _ in range(chance.randrange(1, 5))
     ]
     digests: list[Any] = []
     of_twin: list[Any] = []

@@ -76,7 +76,8 @@ select * from final
   fail on a column that is not there.
 -#}
 {% macro made_for_this(entity) %}
-  {%- if execute and not should_full_refresh() -%}
+  {#- What is only rendered, for a task of the warehouse, is asked there (assert_declaration). -#}
+  {%- if execute and model.resource_type == 'model' and not should_full_refresh() -%}
     {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.config.meta.get('entity', {}).get('name') == entity.name -%}
       {%- set log = load_cached_relation(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)) -%}
       {%- if log is not none %}{% do scd2_same_declaration(entity, log) %}{% endif -%}

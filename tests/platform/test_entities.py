@@ -44,6 +44,7 @@ IMPUTED = """              overwrite: replace
                 note: {value: it's bare}
                 price: {product_of: [line, product_id]}
 """
+BUILD = ("--exclude-resource-type", "test", "--select", "+parcel", "+parcel_history")
 HEADER = "orderid,line,product_id,price,note,changed_at\n"
 
 
@@ -93,7 +94,7 @@ def test_an_entity_comes_by_its_declaration_alone_and_a_changed_one_by_a_rebuild
     assert len(platform.rows(versions)) == 2
     with plan.rehearsal(platform.settings, platform.warehouse, "") as rehearsed:
         copy = Platform(rehearsed, bucket, project=project)
-        copy.build("--full-refresh")
+        copy.build("--full-refresh", *BUILD)
         effects = plan.effects(platform.warehouse, copy.warehouse, [ITEM])
     assert [(e.of, e.effect, e.count, e.examples) for e in effects] == [("parcel", "spliced", 1, ("O1 1",))]
     platform.build("--full-refresh")
@@ -137,7 +138,8 @@ def test_a_column_that_is_declared_later_has_what_came_of_it_all_along(tmp_path:
     platform = Platform(settings_at(tmp_path / "home"), bucket, project=project)
     rows = "O1,1,P1,5,a,2024-01-01 01:00,12 kg\nO1,2,P2,7,,2024-01-01 01:00,\n"
     platform.put("a.csv", (HEADER.strip() + ", Weight\n" + rows).encode(), "parcels")
-    platform.sync("parcels")
+    platform.load("parcels")
+    platform.build(*BUILD)
 
     feed, log = (project / "models" / place for place in ("staging/parcels.yml", "core/parcel.yml"))
     feed.write_text(
@@ -148,16 +150,16 @@ def test_a_column_that_is_declared_later_has_what_came_of_it_all_along(tmp_path:
     platform = Platform(platform.settings, bucket, project=project)
     platform.load("parcels")
     with pytest.raises(BuildFailed, match=r"weight is new \(tracked varchar\)"):
-        platform.build()
+        platform.build(*BUILD)
     weighed = entities.Declaration(
         "parcel", ITEM.key, entities.columns_of("product_id,price:decimal(18,4),weight"), ITEM.type1
     )
     with plan.rehearsal(platform.settings, platform.warehouse, "") as rehearsed:
         copy = Platform(rehearsed, bucket, project=project)
-        copy.build("--full-refresh")
+        copy.build("--full-refresh", *BUILD)
         effects = plan.effects(platform.warehouse, copy.warehouse, [weighed])
     assert [(e.of, e.effect, e.count, e.examples) for e in effects] == [("parcel", "changed", 1, ("O1 1",))]
-    platform.build("--full-refresh")
+    platform.build("--full-refresh", *BUILD)
     assert platform.rows("select line, weight from core.parcel order by 1") == [("1", "12 kg"), ("2", None)]
 
 
@@ -168,23 +170,25 @@ def test_a_feed_that_comes_to_mean_something_else_is_told_and_a_new_one_just_com
     entities.write(ITEM, project)
     platform = Platform(settings_at(tmp_path / "home"), bucket, project=project)
     platform.put("a.csv", (HEADER + "O1,1,P1,5,a,2024-01-01 01:00\n").encode(), "parcels")
-    platform.sync("parcels")
+    platform.load("parcels")
+    platform.build(*BUILD)
     feed = project / "models" / "staging" / "parcels.yml"
     (feed.parent / "others.yml").write_text(ITEMS.replace("parcels", "others"))
     forget_manifest(project)
     platform = Platform(platform.settings, bucket, project=project)
     platform.put("b.csv", (HEADER + "O2,1,P1,5,a,2024-01-01 01:00\n").encode(), "others")
-    platform.sync("others")
+    platform.load("others")
+    platform.build(*BUILD)
     assert platform.rows("select count(*) from core.parcel") == [(2,)]
     feed.write_text(feed.read_text().replace("Europe/Berlin", "UTC"))
     forget_manifest(project)
     with pytest.raises(BuildFailed, match=r"feed parcels: event_time was .*Berlin.* and becomes .*UTC"):
-        platform.build()
+        platform.build(*BUILD)
     (feed.parent / "others.yml").unlink()
     feed.write_text(feed.read_text().replace("zone: UTC", "zone: Europe/Berlin"))
     forget_manifest(project)
     with pytest.raises(BuildFailed, match="feed others goes"):
-        platform.build()
+        platform.build(*BUILD)
 
 
 PARTS = """

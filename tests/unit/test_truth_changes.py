@@ -171,8 +171,8 @@ def test_a_date_that_cannot_be_read_refuses_the_row_but_not_its_delete() -> None
 # --- truncates --------------------------------------------------------------------------------------------------------
 
 
-def at(milliseconds: int) -> dict[str, Any]:
-    return {"source": {"ts_ms": milliseconds}}
+def at(milliseconds: int, **position: int) -> dict[str, Any]:
+    return {"source": {"ts_ms": milliseconds, **position}}
 
 
 def ends(*values: Any) -> list[tuple[str, int | None]]:
@@ -193,8 +193,10 @@ def test_a_truncate_ends_what_comes_later_from_an_earlier_file() -> None:
     assert truth_of_changes([emptied], PERSON) == []
 
 
-def test_a_truncate_leaves_alone_what_was_made_at_its_instant() -> None:
-    assert ends(envelope("t", **at(5)), envelope("c", "1", **at(5))) == [("1", None)]
+def test_a_truncate_leaves_alone_what_was_made_at_its_instant_and_after_its_position() -> None:
+    assert ends(envelope("t", **at(5, lsn=6)), envelope("c", "1", **at(5, lsn=7))) == [("1", None)]
+    assert ends(envelope("t", **at(5, lsn=6)), envelope("c", "1", **at(5, lsn=5))) == []
+    assert ends(envelope("t", **at(5)), envelope("c", "1", **at(5))) == []
 
 
 def test_the_key_of_a_refused_row_is_one_that_the_feed_had() -> None:
