@@ -152,7 +152,7 @@ def personal_columns(project: Path) -> list[tuple[str, str, str]]:
     A table of an entity has them under the entity's names. Where a model gives them another, its own meta says so
     (`personal: [landing_page]`).
     """
-    found = []
+    found: list[tuple[str, str, str]] = []
     for path, model, meta in _models(project):
         entity = meta.get("entity") or {}
         for place in _HOLDING if entity.get("personal") else ():

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from c360_assets import entities, local, staging
@@ -152,11 +153,10 @@ class Check:
             of_account=True,
         )
         for sql, expected in ARITHMETIC.items():
-            self.step(
-                f"{sql} is {expected}",
-                lambda sql=sql, expected=expected: str(self.rows(sql)[0][0]).startswith(expected),  # type: ignore[misc]
-                of_account=True,
-            )
+            self.step(f"{sql} is {expected}", partial(self.answers, sql, expected), of_account=True)
+
+    def answers(self, sql: str, expected: str) -> bool:
+        return str(self.rows(sql)[0][0]).startswith(expected)
 
     def end(self) -> None:
         """Takes everything away, from outside the database, which goes first."""

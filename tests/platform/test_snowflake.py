@@ -9,6 +9,7 @@ import json
 import random
 import re
 from dataclasses import replace
+from typing import Any
 
 import dagster as dg
 import sqlglot
@@ -120,7 +121,7 @@ def assert_dml_alone(network: Between) -> None:
     for statements in network.sessions.values():
         inside = False
         for sql in statements:
-            tree = sqlglot.parse_one(sql, dialect="snowflake")
+            tree: Any = sqlglot.parse_one(sql, dialect="snowflake")
             if isinstance(tree, exp.Transaction | exp.Commit | exp.Rollback):
                 inside = isinstance(tree, exp.Transaction)
             elif inside:
