@@ -110,12 +110,18 @@
   ) as touched
 {%- endmacro %}
 
-{#- Of an upstream what its new batches changed: rows of its log, old values and new ones, or of its changes. -#}
+{#-
+  Of an upstream what its new batches changed: rows of its log, old values and new ones, or of its changes. Rows may come twice.
+  Of a log it is two questions: with one, by `or`, an engine looks at every row there is.
+-#}
 {% macro changed_rows(name) -%}
   {%- set node = node_of(name) -%}
   {%- if node.config.materialized == 'latest' -%}
     select * from {{ relation_of(name) }}
-    where _batch in {{ new_of(name) }} or _ended_batch in {{ new_of(name) }}
+    where _batch in {{ new_of(name) }}
+    union all
+    select * from {{ relation_of(name) }}
+    where _ended_batch in {{ new_of(name) }}
   {%- else -%}
     {%- set of = node.config.meta.entity.name if node.config.materialized == 'scd2' else name -%}
     select * from {{ api.Relation.create(database=node.database, schema=node.schema, identifier=of ~ '_changes') }}
