@@ -119,6 +119,7 @@ select * from final
     {%- for name, column in stated.items() %}
     {{ joined_text(feed, name) if name in feed.feed.get('join', {}) else stated_text(feed, column) if column else 'cast(null as varchar)' }} as {{ name }},
     {%- endfor %}
+    coalesce({{ fixed_number('_fixed_row') }}, s._row) as _ordinal,
     {{- as_received(feed) }}
   from {{ feed.relation }} as s
   {{- record_joins(feed) }}
@@ -199,7 +200,7 @@ select * from final
   select
     *,
     coalesce(
-      parsed_position, case when object_time is not null then {{ ordinal_position('_row') }} end
+      parsed_position, case when object_time is not null then {{ ordinal_position('_row' if is_debezium(feed) else '_ordinal') }} end
     ) as position,
     {{ content_hash(expressions, entity.types) }} as content,
     {{ reasons_that_hold(conditions) }} as reasons
