@@ -24,6 +24,9 @@ from c360_assets.warehouse import Session, Warehouse, insert
 
 # feed, key, etag, row
 Record = tuple[str, str, str, int]
+# Of an object that is landed corrected: of its one record the ordinal, and the line of the receipt, that it had in the
+# object that it first came in. The dbt macros read them (fixed_number).
+FIXED_ROW, FIXED_LINE = "_fixed_row", "_fixed_line"
 
 
 class QuarantineError(ValueError):
@@ -124,7 +127,8 @@ def fix(
     """Lands each record with these values in it as an object of its own, and dismisses the refusal; returns the keys.
 
     The object is named after the one that the record came in, so that it says the same instant, and carries its file
-    time: the record stands at its own event time. What is fixed is a file like any other, and survives a rebuild.
+    time: the record stands at its own event time. Beside its columns it says which ordinal, or which line of its
+    receipt, the record was: it stands where it stood. What is fixed is a file like any other, and survives a rebuild.
 
     Raises:
         QuarantineError: for what cannot be fixed so, or a column that the feed does not have; nothing is landed then.
@@ -134,23 +138,27 @@ def fix(
     landed = []
     for entry in chosen:
         feed = feeds[entry.feed]
-        record = {**json.loads(entry.raw), **values}
-        shown = [c for c in feed.columns if record.get(c) is not None or c in feed.required]
+        with warehouse.reading() as session:
+            ((of_object, seen),) = session.rows(
+                "select max(event_time), max(last_modified) from staging.object_ledger "
+                "where feed = ? and key = ? and etag = ?",
+                [entry.feed, entry.key, entry.etag],
+            )
+            place = _place(session, entry, feed, of_object)
+        record = {**json.loads(entry.raw), **values, **place}
+        # A row that has to state its own time goes on to have to.
+        needed = feed.required if of_object else feed.required | {feed.event_time.column}
+        shown = [c for c in (*feed.columns, *place) if record.get(c) is not None or c in needed]
         text = io.StringIO()
         if "csv" in feed.formats:
             table = csv.writer(text, delimiter=feed.delimiter, lineterminator="\n")
             table.writerows([shown, [record.get(c) or "" for c in shown]])
         else:
             text.write(json.dumps({c: record.get(c) for c in shown}, ensure_ascii=False) + "\n")
-        with warehouse.reading() as session:
-            ((seen,),) = session.rows(
-                "select coalesce(max(event_time), max(last_modified)) from staging.object_ledger "
-                "where feed = ? and key = ? and etag = ?",
-                [entry.feed, entry.key, entry.etag],
-            )
         stem = entry.key.rsplit("/", 1)[-1].split(".")[0]
         kind = "csv" if "csv" in feed.formats else "json"
-        key = bucket.put_text(feed, f"{stem}.fixed-{entry.etag[:6]}-{entry.row}.{kind}", text.getvalue(), seen)
+        name = f"{stem}.fixed-{entry.etag[:6]}-{entry.row}.{kind}"
+        key = bucket.put_text(feed, name, text.getvalue(), of_object or seen)
         # Landed first: a crash between the two leaves both, and the next attempt lands the same bytes.
         decide(warehouse, [entry], "dismiss", f"fixed by {key}")
         landed.append(key)
@@ -177,6 +185,35 @@ def _check_fixable(entry: Entry, feed: Feed, values: Mapping[str, str]) -> None:
     unknown = sorted(values.keys() - set(feed.columns))
     if unknown:
         raise QuarantineError(f"feed {feed.name} has no column '{unknown[0]}'; there are: {', '.join(feed.columns)}")
+    if feed.kind == "lines":
+        record = json.loads(entry.raw)
+        of_receipt = [c for target in ("store_id", "transaction_id") for c in feed.map.get(target, ())]
+        moved = [c for c in of_receipt if c in values and values[c] != record.get(c)]
+        if moved:
+            raise QuarantineError(
+                f"{which} is a line of another receipt with {moved[0]} '{values[moved[0]]}', and which of its lines is "
+                "not known: land that receipt as a whole, corrected"
+            )
+
+
+def _place(session: Session, entry: Entry, feed: Feed, of_object: datetime | None) -> dict[str, str]:
+    """What numbered the record in the object that it first came in, where it is known by it or stands in its order."""
+    if feed.kind == "lines":
+        ((line,),) = session.rows(
+            f"select line from clean.{feed.entity}_rows where _feed = ? and _key = ? and _etag = ? and _row = ? "
+            "order by _loaded_batch desc limit 1",
+            [entry.feed, entry.key, entry.etag, entry.row],
+        )
+        return {FIXED_LINE: str(line)}
+    if of_object is None or feed.kind == "clicks":
+        return {}
+    # Of a record that was fixed before, and wrongly, the object says what it was at first.
+    ((extra,),) = session.rows(
+        f"select _extra from staging.{feed.name} where _key = ? and _etag = ? and _row = ? "
+        "order by _batch desc limit 1",
+        [entry.key, entry.etag, entry.row],
+    )
+    return {FIXED_ROW: json.loads(extra or "{}").get(FIXED_ROW) or str(entry.row)}
 
 
 def _note(session: Session, records: Collection[Record], decision: str, reason: str, now: datetime, batch: str) -> None:

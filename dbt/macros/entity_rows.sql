@@ -140,6 +140,7 @@ select * from final
     {%- for name, column in stated.items() %}
     {{ joined_text(feed, name) if name in feed.feed.get('join', {}) else stated_text(feed, column) if column else 'cast(null as varchar)' }} as {{ name }},
     {%- endfor %}
+    coalesce({{ fixed_number('_fixed_row') }}, s._row) as _ordinal,
     {{- as_received(feed) }}
   from {{ feed.relation }} as s
   {{- record_joins(feed) }}
@@ -231,7 +232,9 @@ select * from final
   {%- for column in entity.attributes %}{% do expressions.update({column: typed_name(entity, column)}) %}{% endfor %}
   select
     *,
-    coalesce(parsed_position, case when {{ object_orders(feed) }} then {{ ordinal_position('_row') }} end) as position,
+    coalesce(
+      parsed_position, case when {{ object_orders(feed) }} then {{ ordinal_position('_row' if is_debezium(feed) else '_ordinal') }} end
+    ) as position,
     {{ content_hash(expressions, entity.types) }} as content,
     {{ reasons_that_hold(conditions) }} as reasons
   from {{ feed.name }}_timed

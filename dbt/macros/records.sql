@@ -23,6 +23,14 @@
     ledger.event_time as object_time,
 {%- endmacro %}
 
+{#-
+  What the staged record `s`, landed corrected in an object of its own, was in the one that it came in: `_fixed_row`, its
+  ordinal, or `_fixed_line`, its line of the receipt; null of any other record.
+-#}
+{% macro fixed_number(name) -%}
+  {{ try_typed(json_field(json_document('s._extra', [name]), name), 'int') }}
+{%- endmacro %}
+
 {#- The staged record `s` with its object and the last replay. -#}
 {% macro record_joins(feed) %}
   inner join ledger

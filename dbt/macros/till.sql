@@ -63,7 +63,7 @@ select * from final
 
 {#-
   `<feed>_lines`. The line number counts the rows of the transaction in its load of the object, refused ones included; records
-  that a replay could read after all are counted after those that were there.
+  that a replay could read after all are counted after those that were there. One that was landed corrected says its own.
 -#}
 {% macro flat_lines(feed) %}
 {%- set of_transaction = [] -%}
@@ -116,7 +116,7 @@ select * from final
 {{ feed.name }}_lines as (
   select
     {{- record_lineage(feed) }}
-    cast(s.ordinal + coalesce(supplemented.count_before, 0) as int) as line,
+    coalesce({{ fixed_number('_fixed_line') }}, cast(s.ordinal + coalesce(supplemented.count_before, 0) as int)) as line,
     'item' as part,
     cast(null as varchar) as record,
     cast(null as varchar) as trouble,

@@ -156,6 +156,13 @@ def test_a_file_much_smaller_than_those_before_it_blocks(expecting: Platform, in
     assert run.failing == {"volume": ["stream_data/customers/cut.csv: 4 rows, where 20 to 81 were to be expected"]}
 
 
+def test_a_record_that_people_landed_corrected_says_nothing_of_what_the_source_sends(
+    expecting: Platform, instance: dg.DagsterInstance
+) -> None:
+    expecting.put("a.fixed-abcdef-3.csv", b"customer_id,_fixed_row\nc1,3\n")
+    assert Run(expecting, instance).evaluated["columns_as_declared"].passed
+
+
 def test_of_a_personal_column_and_of_unknown_ones_no_value_is_told(
     expecting: Platform, instance: dg.DagsterInstance
 ) -> None:

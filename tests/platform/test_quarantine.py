@@ -139,17 +139,28 @@ def fix(platform: Platform, chosen: list[Entry], **values: str) -> list[str]:
     return quarantine.fix(platform.warehouse, platform.bucket, platform.feeds, chosen, values)
 
 
-def test_a_fixed_row_stands_at_its_own_event_time_and_survives_a_rebuild(platform: Platform) -> None:
+def test_a_fixed_row_stands_where_it_stood_and_survives_a_rebuild(platform: Platform) -> None:
     platform.put("customers.csv", table("1,Rome,,2024-01-01,I,", "1,Oslo,soon,2024-01-02,U,", "1,Bonn,,2024-01-03,U,"))
     named = table('2,"Oslo, north",never', header="customer_id,city,signup_date")
     platform.put("customer_20240102000000.csv", named)
     platform.put(
         "plain.csv", table("3,Bern,never", header="customer_id,city,signup_date"), mtime="2024-01-05T06:00:00Z"
     )
+    in_order = table("5,Bonn,", "4,Rome,", "4,Oslo,never", header="customer_id,city,signup_date")
+    platform.put("customer_20240103000000.csv", in_order)
+    receipt = table(*(f"9,{product},{price},1,2024-01-03 08:00:00" for product, price in zip("ABC", "1x3", strict=True)),
+                    header="invoiceno,stockcode,unitprice,quantity,invoicedate")  # fmt: skip
+    platform.put("receipt.csv", receipt, feed="online_retail")
+    platform.load("online_retail")
     platform.sync()
-    found = sorted(entries(platform), key=lambda e: e.key)
-    assert len(found) == 3
+    found = sorted(entries(platform, feed="customers"), key=lambda e: e.key)
+    assert len(found) == 4
     keys = fix(platform, found, signup_date="2024-01-01")
+    line = entries(platform, feed="online_retail")
+    with pytest.raises(quarantine.QuarantineError, match="a line of another receipt with invoiceno '8'"):
+        fix(platform, line, invoiceno="8", unitprice="2")
+    keys += fix(platform, line, unitprice="2", invoiceno="9")
+    platform.load("online_retail")
     platform.sync()
     assert refused(platform) == []
     lives = (
@@ -162,25 +173,41 @@ def test_a_fixed_row_stands_at_its_own_event_time_and_survives_a_rebuild(platfor
         ("1", "Bonn", "03 00", None, None),
         ("2", "Oslo, north", "02 00", None, "2024-01-01"),
         ("3", "Bern", "05 06", None, "2024-01-01"),
+        ("4", "Oslo", "03 00", None, "2024-01-01"),
+        ("5", "Bonn", "03 00", None, None),
     ]
+    lines = "select line, product_id, cast(unit_price as int) from core.pos_line where transaction_id = '9' order by 1"
     assert platform.rows(lives) == expected
+    assert platform.rows(lines) == [(1, "A", 1), (2, "B", 2), (3, "C", 3)]
     # What was refused stays counted as such; what was landed in its place is accepted.
     fixed = {key.rsplit("/", 1)[-1] for key in keys}
     assert {(name, *counts) for name, *counts in accounting(platform)} == {
         ("customers.csv", 3, 2, 1, 0), ("customer_20240102000000.csv", 1, 0, 1, 0), ("plain.csv", 1, 0, 1, 0),
+        ("customer_20240103000000.csv", 3, 2, 1, 0), ("receipt.csv", 3, 2, 1, 0),
         *((name, 1, 1, 0, 0) for name in fixed),
     }  # fmt: skip
     platform.build("--full-refresh")
     assert platform.rows(lives) == expected
+    assert platform.rows(lines) == [(1, "A", 1), (2, "B", 2), (3, "C", 3)]
 
 
-def test_a_fix_that_is_wrong_too_is_refused_again(platform: Platform) -> None:
-    platform.put("customers.csv", table("1,Rome,soon,2024-01-01,I,"))
+def test_a_fix_that_is_wrong_too_is_refused_again_and_can_be_fixed(platform: Platform) -> None:
+    rows = table("1,Rome,,2024-01-01,I,", "1,Oslo,soon,,U,")
+    platform.put("customers.csv", rows)
+    platform.put("customer_20240102000000.csv", table("2,Rome,", "2,Oslo,soon", header="customer_id,city,signup_date"))
     platform.sync()
     fix(platform, entries(platform), signup_date="later")
     platform.sync()
-    ((name, row, stage, reasons),) = refused(platform)
-    assert name.startswith("customers.fixed-") and (row, stage, reasons) == (1, "cleaning", ("bad_date:signup_date",))
+    # A time that a row has to state is not made up for by the file's.
+    reasons = [("bad_date:signup_date",), ("missing_event_time", "bad_date:signup_date")]
+    assert [(row, stage, why) for _, row, stage, why in refused(platform)] == [(1, "cleaning", why) for why in reasons]
+    of_named, of_timed = fix(platform, sorted(entries(platform), key=lambda e: e.key), signup_date="2020-01-31")
+
+    def body(key: str) -> str:
+        return str(platform.bucket.client.get_object(Bucket=platform.bucket.name, Key=key)["Body"].read().decode())
+
+    assert body(of_named) == "customer_id,city,signup_date,_fixed_row\n2,Oslo,2020-01-31,2\n"
+    assert body(of_timed) == "customer_id,city,signup_date,updated_at,op\n1,Oslo,2020-01-31,,U\n"
 
 
 def test_what_cannot_be_fixed_by_columns_says_why_and_lands_nothing(platform: Platform) -> None:
