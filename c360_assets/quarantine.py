@@ -147,7 +147,8 @@ def fix(
             place = _place(session, entry, feed, of_object)
         record = {**json.loads(entry.raw), **values, **place}
         # A row that has to state its own time goes on to have to.
-        needed = feed.required if of_object else feed.required | {feed.event_time.column}
+        column = feed.event_time.column
+        needed = feed.required if of_object or column is None else feed.required | {column}
         shown = [c for c in (*feed.columns, *place) if record.get(c) is not None or c in needed]
         text = io.StringIO()
         if "csv" in feed.formats:
