@@ -135,7 +135,7 @@ def _nightly_predictions() -> dg.ScheduleDefinition:
         job=job,
         cron_schedule="30 4 * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="After the night's sync, as of the last day on which anything was bought.",
+        description="After the night's sync, as of the last day that is over on which anything was bought.",
     )
 
 

@@ -210,7 +210,9 @@ def _parser() -> argparse.ArgumentParser:
     predict = add(
         "predict", "predict", "Churn risk, value of customers, forecast of sales: with the extra predictions."
     )
-    predict.add_argument("--as-of", metavar="DAY", help="as if it were this day, YYYY-MM-DD (the last with a purchase)")
+    predict.add_argument(
+        "--as-of", metavar="DAY", help="as if it were this day, YYYY-MM-DD (the last with a purchase that is over)"
+    )
 
     query = add("query", "query", "One read-only statement.")
     query.add_argument("sql")

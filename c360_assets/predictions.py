@@ -61,18 +61,20 @@ _SALES = """
     where sales_date <= ?
     order by currency, category_id, sales_date
 """
+# A day that goes on has brought little yet, and one that lies ahead of all that has come a wrong clock tells.
 _LAST_DAY = """
-    select max(last_day)
+    select max(day)
     from (
-        select max(order_day) as last_day from gold.fct_orders where is_sale
+        select order_day as day from gold.fct_orders where is_sale
         union all
-        select max(sales_date) as last_day from gold.fct_pos_lines where kind = 'sale'
+        select sales_date as day from gold.fct_pos_lines where kind = 'sale'
     ) as days
+    where day < (select cast(max(loaded_at) as date) from staging.object_ledger)
 """
 
 
 class AsOf(dg.Config):
-    """`as_of`: YYYY-MM-DD; without it the last day on which anything was bought."""
+    """`as_of`: YYYY-MM-DD; without it the last day, of those that are over, on which anything was bought."""
 
     as_of: str = ""
 

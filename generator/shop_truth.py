@@ -220,8 +220,10 @@ def _version_at(versions: Mapping[str, list[Row]], key: str | None, at: datetime
     """The version that held then, or the first one where all begin later, and how it was found."""
     if key is None:
         return None, "none"
+    if at is None:
+        return None, "undated"
     own = versions.get(key)
-    if not own or at is None:
+    if not own:
         return None, "unknown"
     for version in own:
         if version["valid_from"] <= at and (version["valid_to"] is None or at < version["valid_to"]):

@@ -31,9 +31,12 @@
   where customer_id is not null
 {% endmacro %}
 
-{#- The last day on which anything was bought: no clock is asked. -#}
+{#- The last day on which anything was bought, of what can have happened: no clock is asked, and none that is wrong is believed. -#}
 {% macro last_day_of_purchases() -%}
-  (select max(cast(bought_at as date)) from ({{ purchases() }}) as dated where purchase is not null)
+  (
+    select max(cast(bought_at as date)) from ({{ purchases() }}) as dated
+    where purchase is not null and bought_at <= {{ newest_known(['shop_order_log', 'shop_transaction_log', 'pos_line_log']) }}
+  )
 {%- endmacro %}
 
 {#-
@@ -70,7 +73,7 @@
   scored as (
     select
       *,
-      {{ fifth('last_bought_on') }} as recency_score,
+      {{ fifth('last_bought_on', from_above=true) }} as recency_score,
       {{ fifth('count_purchases') }} as frequency_score,
       {{ fifth('net_revenue') }} as monetary_score
     from customers
@@ -123,9 +126,13 @@
   where now_in.segment is distinct from before_in.segment
 {% endmacro %}
 
-{#- The fifth of its currency that a value falls into, 5 the highest. -#}
-{% macro fifth(value) -%}
-  cast(1 + least(4, floor(5 * percent_rank() over (partition by currency order by {{ value }}))) as integer)
+{#-
+  The fifth of its currency that a value falls into, 5 the highest. Equal values share one: that of the lowest of them, or,
+  `from_above`, of the highest, so that where most have the highest, that is what they all have.
+-#}
+{% macro fifth(value, from_above=false) -%}
+  {%- set rank = 'least(4, floor(5 * percent_rank() over (partition by currency order by ' ~ value ~ (' desc' if from_above else '') ~ ')))' -%}
+  cast({{ '5 - ' if from_above else '1 + ' }}{{ rank }} as integer)
 {%- endmacro %}
 
 {#- Customers by the month of their first purchase, and how many of them bought in each month after it, up to `day`. -#}

@@ -1,7 +1,7 @@
 {#-
   Each day of a store is judged by the same weekdays of the eight weeks before it, of which at least four are there:
   by their median, and by how far they lie from it in the middle. So one odd day before moves neither much, and the day
-  itself and what comes after it have no say. Up to `day`, or all there are.
+  itself and what comes after it have no say. Up to `day`, or all there are that are over: one that goes on has sold little yet.
 -#}
 {% macro anomalies(day=none, known_at=none) %}
 {%- set weeks, least_weeks = 8, 4 %}
@@ -14,9 +14,11 @@
       sales_date,
       net_revenue
     from {{ sales_of_days(known_at) }} as sales_of_days
-    {%- if day is not none %}
-    where sales_date <= {{ day }}
-    {%- endif %}
+    where
+      sales_date < {{ day_of_tills(known_at) }}
+      {%- if day is not none %}
+      and sales_date <= {{ day }}
+      {%- endif %}
   ),
 
   series as (
@@ -123,3 +125,18 @@
 
   select * from final
 {% endmacro %}
+
+{#-
+  The day that it was when the newest line of the tills came, or at `known_at`, in that zone of theirs which is the furthest
+  behind. So a day that a wrong clock tells is not over either.
+-#}
+{% macro day_of_tills(known_at=none) -%}
+  {%- set known = known_at if known_at is not none else newest_known(['pos_line_log']) -%}
+  {%- set days = [] -%}
+  {%- for feed in declared_feeds('pos_line') -%}
+    {%- set zone = (feed.feed.get('event_time') or {}).get('zone', 'UTC') -%}
+    {%- set local = 'cast(' ~ (known if zone == 'UTC' else to_local(known, zone)) ~ ' as date)' -%}
+    {%- if local not in days %}{% do days.append(local) %}{% endif -%}
+  {%- endfor -%}
+  {{ 'least(' ~ (days | join(', ')) ~ ')' if days | length > 1 else days[0] if days else 'cast(' ~ known ~ ' as date)' }}
+{%- endmacro %}

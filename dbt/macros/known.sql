@@ -80,6 +80,30 @@
   {%- endif -%}
 {%- endmacro %}
 
+{#-
+  When the newest of what these logs hold came, which the name of a batch begins with: no clock is asked. What is dated after it
+  has not happened: a wrong clock dates it.
+-#}
+{% macro newest_known(logs) -%}
+  (
+    select {{ instant_of_batch('max(batch)') }}
+    from (
+      {%- for log in logs %}
+      select max(_batch) as batch from {{ ref(log) }}{{ ' union all' if not loop.last }}
+      {%- endfor %}
+    ) as newest
+  )
+{%- endmacro %}
+
+{#- Of 20261130T235959.123456-1a2b. -#}
+{% macro instant_of_batch(batch) -%}
+  {%- set parts = [] -%}
+  {%- for begin, length, mark in [(1, 4, '-'), (5, 2, '-'), (7, 2, ' '), (10, 2, ':'), (12, 2, ':'), (14, 9, '')] -%}
+    {%- do parts.append('substr(' ~ batch ~ ', ' ~ begin ~ ', ' ~ length ~ ")" ~ (" || '" ~ mark ~ "'" if mark else '')) -%}
+  {%- endfor -%}
+  cast({{ parts | join(' || ') }} as {{ timestamp_type() }})
+{%- endmacro %}
+
 {#- What the functions of orders and lines read, for a comment `depends_on` of a model that makes one. -#}
 {% macro known_sales() -%}
   {{ ref('shop_order_history') }}, {{ ref('order_item_history') }}, {{ ref('shop_transaction_history') }}, {{ ref('pos_line') }}

@@ -31,9 +31,14 @@
   group by asked.{{ key }}, asked.{{ instant }}
 {%- endmacro %}
 
-{#- How a fact found its member. -#}
-{% macro match_of(key, versions) -%}
-  case when {{ key }} is null then 'none' when {{ versions }}.match is null then 'unknown' else {{ versions }}.match end
+{#- How a fact found its member. Of one whose instant is not known yet nobody can tell which version, or whether any, is meant. -#}
+{% macro match_of(key, instant, versions) -%}
+  case
+    when {{ key }} is null then 'none'
+    when {{ instant }} is null then 'undated'
+    when {{ versions }}.match is null then 'unknown'
+    else {{ versions }}.match
+  end
 {%- endmacro %}
 
 {#- Orders of both feeds, one row per source and order; as they were known, where `known_at` is given. What was cancelled or came

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 
 import dagster as dg
@@ -25,19 +25,23 @@ TYPES = {"text": "varchar", "date": "date", "decimal": "decimal(18,4)", "boolean
 
 
 def gold(warehouse: Warehouse) -> None:
-    """What predictions read: orders of 300 customers, refunds and cancelled orders that count for nothing, half a year."""
+    """What predictions read: orders of 300 customers, refunds and cancelled orders that count for nothing, half a year.
+
+    What the day has brought that goes on, and what a wrong clock dates ahead, makes neither the last one.
+    """
     bought = purchases(300, 9)
     start = AS_OF - timedelta(7 * 26 - 1)
     rows: dict[str, tuple[dict[str, str], list[tuple[Any, ...]]]] = {
         "fct_orders": (
             ORDERS,
             [("EUR", customer, day, amount, True) for customer, day, amount in bought[::2]]
-            + [("EUR", "cancelled", AS_OF, 5, False), ("EUR", None, AS_OF, 5, True), ("USD", "alone", AS_OF, 5, True)],
+            + [("EUR", "cancelled", AS_OF, 5, False), ("EUR", None, AS_OF, 5, True), ("USD", "alone", AS_OF, 5, True)]
+            + [("EUR", "ahead", AS_OF + timedelta(400), 5, True)],
         ),
         "fct_pos_lines": (
             LINES,
             [("EUR", customer, day, amount, "sale") for customer, day, amount in bought[1::2]]
-            + [("EUR", "refunded", AS_OF, 5, "refund")],
+            + [("EUR", "refunded", AS_OF, 5, "refund"), ("EUR", "today", AS_OF + timedelta(1), 5, "sale")],
         ),
         "product_category_days": (
             DAYS,
@@ -47,6 +51,8 @@ def gold(warehouse: Warehouse) -> None:
     }
     with warehouse.writing("test") as session:
         registers.prepare_tables(session, [])
+        came = datetime.combine(AS_OF + timedelta(1), time(9))
+        session.execute("insert into staging.object_ledger (feed, key, loaded_at) values ('pos', 'k', ?)", [came])
         session.execute("create schema if not exists gold")
         for table, (columns, found) in rows.items():
             session.execute(f"create table gold.{table} ({', '.join(f'{n} {TYPES[k]}' for n, k in columns.items())})")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import combinations
+from statistics import median
 from typing import Any
 
 Row = tuple[Any, ...]
@@ -24,13 +25,14 @@ class Purchase:
     net: Decimal
 
 
-def fifths(values: dict[Row, Any]) -> dict[Row, int]:
-    """1 to 5 for each, by how many of its currency, the last part of its key, lie below it."""
+def fifths(values: dict[Row, Any], from_above: bool = False) -> dict[Row, int]:
+    """1 to 5 for each, by how many of its currency, the last part of its key, lie below it, or above."""
     scores = {}
     for key, value in values.items():
         rivals = [other for of, other in values.items() if of[-1] == key[-1]]
-        below = sum(other < value for other in rivals)
-        scores[key] = 1 + min(4, 5 * below // (len(rivals) - 1)) if len(rivals) > 1 else 1
+        passed = sum(other > value if from_above else other < value for other in rivals)
+        steps = min(4, 5 * passed // (len(rivals) - 1)) if len(rivals) > 1 else 0
+        scores[key] = 5 - steps if from_above else 1 + steps
     return scores
 
 
@@ -57,7 +59,7 @@ def segments(purchases: Sequence[Purchase], day: date) -> set[Row]:
         if p.name is not None:
             names[key].add(p.name)
             last[key] = max(last.get(key, p.day), p.day)
-    recency = fifths(last)
+    recency = fifths(last, from_above=True)
     frequency = fifths({key: len(found) for key, found in names.items()})
     monetary = fifths({key: net[key] for key in names})
     return {
@@ -95,3 +97,25 @@ def affinity(bought: Sequence[tuple[str, str, date]], day: date, least: int = 2)
         for (a, b), count in both.items()
         if count >= least
     }
+
+
+def anomalies(net: Mapping[tuple[str, str, date], Decimal], last: date) -> dict[Row, float]:
+    """{(day, store, currency, actual, expected, days before, direction): score} of what was sold up to the last day."""
+    sold = {key: value for key, value in net.items() if key[2] <= last}
+    end = max(day for *_, day in sold)
+    found: dict[Row, float] = {}
+    for store, currency in {key[:2] for key in sold}:
+        first = min(day for *of, day in sold if of == [store, currency])
+        for number in range((end - first).days + 1):
+            day = first + timedelta(number)
+            weeks = [day - timedelta(7 * week) for week in range(1, 9)]
+            before = [sold.get((store, currency, each), Decimal(0)) for each in weeks if each >= first]
+            if len(before) < 4:
+                continue
+            actual, expected = sold.get((store, currency, day), Decimal(0)), Decimal(median(before))
+            spread = 1.4826 * float(median(abs(each - expected) for each in before))
+            score = float(actual - expected) / max(spread, abs(float(expected)) / 20, 0.01)
+            if abs(score) >= 3.5:
+                direction = "high" if score > 0 else "low"
+                found[day, store, currency, actual, expected, len(before), direction] = score
+    return found

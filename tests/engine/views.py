@@ -141,10 +141,11 @@ def _moments(platform: Platform) -> None:
 
 def _stock(platform: Platform) -> None:
     lines = platform.table("gold.fct_pos_lines")
-    last = max(row["sales_date"] for row in lines)
+    ((known,),) = platform.rows("select max(loaded_at) from staging.object_ledger")
+    last = max(row["sales_date"] for row in lines if row["sold_at"] <= known)
     sold: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for row in lines:
-        if row["kind"] == "sale" and (last - row["sales_date"]).days < 28:
+        if row["kind"] == "sale" and 0 <= (last - row["sales_date"]).days < 28:
             sold[row["store_id"], row["product_id"]] += row["quantity"]
     names = {row["product_id"]: row["product_name"] for row in platform.table("core.product")}
     found = {(row["store_id"], row["product_id"]): row for row in platform.table("gold.vw_stock")}

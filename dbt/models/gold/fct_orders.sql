@@ -42,7 +42,7 @@ final as (
     touched.order_id,
     touched.customer_id,
     {{ version_key(['touched.customer_id'], 'customer_versions.valid_from') }} as customer_key,
-    {{ match_of('touched.customer_id', 'customer_versions') }} as customer_match,
+    {{ match_of('touched.customer_id', 'touched.ordered_at', 'customer_versions') }} as customer_match,
     touched.ordered_at,
     cast(touched.ordered_at as date) as order_day,
     touched.order_status,

@@ -20,18 +20,35 @@ places as (
   {%- endfor %}
 ),
 
+-- Names are not unique: of several categories of one name the first one counts, as in dim_product.
+named as (
+  select
+    lower(category_name) as name,
+    min(category_id) as category_id
+  from {{ ref('category') }}
+  group by lower(category_name)
+),
+
+told as (
+  select
+    places.*,
+    case when places.is_id then places.stated else named.category_id end as category_id
+  from places
+  left join named
+    on not places.is_id
+    and lower(places.stated) = named.name
+  where places.stated is not null
+),
+
 final as (
   select
-    places.product_id,
-    places.place,
-    coalesce(categories.category_id, case when places.is_id then places.stated end) as category_id,
-    coalesce(categories.category_name, case when not places.is_id then places.stated end) as category_name,
-    places.place = 1 as is_primary
-  from places
-  left join {{ ref('category') }} as categories
-    on (places.is_id and places.stated = categories.category_id)
-    or (not places.is_id and lower(places.stated) = lower(categories.category_name))
-  where places.stated is not null
+    told.product_id,
+    told.place,
+    told.category_id,
+    coalesce(categories.category_name, case when not told.is_id then told.stated end) as category_name,
+    told.place = 1 as is_primary
+  from told
+  left join {{ ref('category') }} as categories on told.category_id = categories.category_id
 )
 
 select * from final

@@ -1,16 +1,24 @@
 {%- set days = 28 %}
 with
 
+-- What a wrong clock dates ahead is no last day.
+last_day as (
+  select max(sales_date) as sales_date
+  from {{ ref('fct_pos_lines') }}
+  where sold_at <= {{ newest_known(['pos_line_log']) }}
+),
+
 sold as (
   select
-    store_id,
-    product_id,
-    cast(sum(quantity) as decimal(38, 4)) as units_sold_lately
-  from {{ ref('fct_pos_lines') }}
-  where
-    kind = 'sale'
-    and sales_date > (select max(lines.sales_date) from {{ ref('fct_pos_lines') }} as lines) - {{ days }}
-  group by store_id, product_id
+    lines.store_id,
+    lines.product_id,
+    cast(sum(lines.quantity) as decimal(38, 4)) as units_sold_lately
+  from {{ ref('fct_pos_lines') }} as lines
+  inner join last_day
+    on lines.sales_date > last_day.sales_date - {{ days }}
+    and lines.sales_date <= last_day.sales_date
+  where lines.kind = 'sale'
+  group by lines.store_id, lines.product_id
 ),
 
 products as (
