@@ -63,7 +63,7 @@ mutate: install ## each rule of the engine's SQL changed, one at a time: does a 
 	$(BIN)/python -m tests.mutate
 
 chaos: install ## kill -9: at many moments of loads and syncs (ROUNDS, default 30), and of everything that `up` runs, under load (MINUTES, default 10)
-	C360_CHAOS=1 $(BIN)/python -m pytest tests/platform/test_kill.py tests/platform/test_backup.py tests/platform/test_remembering.py tests/streams/test_kinesis.py
+	C360_CHAOS=1 $(BIN)/python -m pytest tests/platform/test_kill.py tests/platform/test_backup.py tests/platform/test_remembering.py tests/automation/test_up.py tests/streams/test_kinesis.py
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),30)
 	$(BIN)/python -m tests.chaos_up --minutes $(or $(MINUTES),10)
 

@@ -40,6 +40,7 @@ UNIT_TESTS = "unit_test"
 # Nothing, snowflake (which the tests of the platform then run on, as fakesnow is), or both: the long comparisons of the two.
 TEST_WAREHOUSE = os.environ.get("TEST_WAREHOUSE", "")
 ON_SNOWFLAKE = TEST_WAREHOUSE == "snowflake"
+minutes_long = pytest.mark.skipif(not os.environ.get("C360_CHAOS"), reason="takes minutes: make chaos runs it")
 on_both = pytest.mark.skipif(TEST_WAREHOUSE != "both", reason="takes minutes: make snowflake runs it")
 on_duckdb = pytest.mark.skipif(ON_SNOWFLAKE, reason="is about DuckDB, or compares it with Snowflake")
 

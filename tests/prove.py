@@ -109,10 +109,11 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
                 assert_equals_truth(stage.platform, stage.truth(), mixed.PROBE, "probe")
                 stage.believe()
                 agreed += 1
-        for decide in [*undecided, *(_lay_part(stage, *part) for part in missing)]:
-            decide()
+        undecided += [_lay_part(stage, *part) for part in missing]
         if order == 0:
             _build(stage, *mixed.MODELS)
+        for decide in undecided:
+            decide()
         stage.lay([("probe_changes", None, said_in_full.rows[:1])], replacing=said_in_full)
         _build(stage, *mixed.CHECKED)
         assert_equals_truth(stage.platform, stage.truth(), mixed.PROBE, "probe")

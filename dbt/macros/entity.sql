@@ -57,7 +57,8 @@
 {% macro declared_feeds(entity_name=none) %}
   {%- set found = [] -%}
   {%- if execute -%}
-    {%- for source in graph.sources.values() | sort(attribute='name') if source.config.meta.get('feed') -%}
+    {#- A unit test has no sources. -#}
+    {%- for source in (graph.get('sources') or {}).values() | sort(attribute='name') if source.config.meta.get('feed') -%}
       {%- if entity_name is none or source.config.meta.feed.get('entity') == entity_name -%}
         {%- do found.append({
           'name': source.name,

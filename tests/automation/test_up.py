@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.parts import free_port, without_shop
+from tests.parts import free_port, minutes_long, without_shop
 
 C360 = Path(sys.executable).with_name("c360")
 FILE = "customer_20260101000000.csv"
@@ -97,6 +97,7 @@ def test_a_landed_file_becomes_history_without_anybody_asking(up: Up, tmp_path: 
     up.wait("the history", 300, lambda: up.run("query", count, "--format", "csv").endswith("\n2\n"))
 
 
+@minutes_long
 def test_a_worker_that_is_killed_is_started_again_and_goes_on(up: Up, tmp_path: Path) -> None:
     (worker,) = (p for p in psutil.Process(up.process.pid).children() if p.cmdline()[-1] == "worker")
     worker.kill()

@@ -38,7 +38,7 @@ def cut(events: list[Event], chance: random.Random, batches: int) -> list[list[l
 def test_any_order_and_batching_gives_what_the_oracle_says(seed: int, tmp_path: Path, bucket: Bucket) -> None:
     events = events_of(seed)
     digests = []
-    for number, batches in enumerate((6, 3, 1)):
+    for number, batches in enumerate((5, 2, 1)):
         chance = random.Random(seed * 100 + number)
         stage = Stage(home(tmp_path / str(number), bucket))
         for objects in cut(events, chance, batches) if batches > 1 else [[events]]:

@@ -87,7 +87,8 @@ def test_dms_beside_debezium_with_every_fault_comes_to_what_both_say(platform: P
 def test_rows_of_a_full_load_are_in_no_order_and_tie(platform: Platform) -> None:
     platform.put("LOAD00000001.csv", b"customer_id,city\nC2,Bonn\nC1,Rome\n", "customers_dms")
     platform.put("LOAD00000002.csv", b"customer_id,city\nC1,Oslo\n", "customers_dms")
-    platform.sync("customers_dms")
+    platform.load("customers_dms")
+    platform.build(*BUILD)
     assert platform.rows("select customer_id, rule from core.customer_ties") == [("C1", "content")]
     assert platform.rows("select distinct position from core.customer_log") == [(None,)]
 
@@ -199,13 +200,15 @@ def test_a_part_that_cannot_be_read_or_is_empty_leaves_it_open_what_the_whole_la
     platform.put("day_20240102000000_b.csv.gz", packed[: len(packed) // 2], "customer_days")
     platform.put("day_20240103000000_a.csv", first, "customer_days")
     platform.put("day_20240103000000_b.csv", b"", "customer_days")
-    platform.sync("customer_days")
+    platform.load("customer_days")
+    platform.build(*BUILD)
     verdicts = "select verdict from clean.customer_snapshots order by event_time"
     assert platform.rows(verdicts) == [("stands",), ("incomplete",), ("incomplete",)]
     assert platform.rows("select count(*) from core.customer") == [(10,)]
     platform.put("day_20240102000000_b.csv.gz", packed, "customer_days")
     platform.put("day_20240103000000_b.csv", second.replace(b"C9,Rome\n", b""), "customer_days")
-    platform.sync("customer_days")
+    platform.load("customer_days")
+    platform.build(*BUILD)
     assert platform.rows(verdicts) == [("stands",), ("stands",), ("stands",)]
     assert platform.rows("select count(*) from core.customer") == [(9,)]
 
@@ -220,7 +223,7 @@ def test_what_was_implied_stays_known_since_its_file_came_also_after_a_rebuild(
     loaded = "select cast(loaded_at as varchar) from staging.object_ledger order by key"
     first, second, _ = [at for (at,) in platform.rows(loaded)]
     for arguments in ((), ("--full-refresh",)):
-        platform.build(*arguments)
+        platform.build(*arguments, *BUILD)
         held = "select count(*) from core.customer_as_of(timestamp '2024-01-05', timestamp '{}')"
         assert platform.rows(held.format(first)) == [(2,)]
         assert platform.rows(held.format(second)) == [(1,)]

@@ -6,7 +6,6 @@ both, and of these tests also those that take minutes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +14,9 @@ import pytest
 
 from tests import chaos
 from tests.chaos import EVENTS, Moment, Reference
-from tests.parts import without_shop
+from tests.parts import minutes_long, without_shop
 
 LOADS = 6
-
-minutes_long = pytest.mark.skipif(not os.environ.get("C360_CHAOS"), reason="takes minutes: make chaos runs it")
 
 
 @pytest.fixture(scope="module")

@@ -331,7 +331,7 @@ def home_of(shop: Shop, folder: Path, bucket: Bucket, settings: Settings | None 
     return Platform(made, own, project=shop.project(folder / "project"))
 
 
-@pytest.mark.parametrize("name", ["northwind", "olist"])
+@pytest.mark.parametrize("name", ["northwind", pytest.param("olist", marks=on_both)])
 def test_a_shop_comes_to_the_totals_that_sqlite_confirms_whatever_the_order(
     name: str, shared: Path, tmp_path: Path, bucket: Bucket
 ) -> None:
