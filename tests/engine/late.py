@@ -20,11 +20,11 @@ from generator.shop import HEADERS
 from tests.engine import analytics
 from tests.parts import Platform
 
-# What no other table is made of, and what a mark of it is.
+# What no other table is made of (`silent`, or of a table of which none is made), and what a mark of it is.
 MARKS = {
-    "gold.fct_orders": ("source, order_id", "payment_method", "'marked'"),
+    "gold.fct_orders": ("source, order_id", "customer_match", "'marked'"),
     "gold.fct_order_items": ("source, order_item_id", "customer_match", "'marked'"),
-    "gold.fct_pos_lines": ("store_id, transaction_id, line", "payment_method", "'marked'"),
+    "gold.fct_pos_lines": ("store_id, transaction_id, line", "customer_match", "'marked'"),
     "gold.customer_sales": ("customer_id, currency", "count_purchases", "-1"),
     "gold.product_category_days": ("sales_date, category_id, currency", "count_purchases", "-1"),
     "core.inventory": ("store_id, product_id", "units_sold", "-1"),
@@ -116,23 +116,27 @@ def _kept(table: str) -> str:
 
 
 def touched(platform: Platform, customer: str, product: str) -> Keys:
-    """The keys that what came late touches, told from the facts as they are now: no order, item or line left another."""
+    """The keys that what came late touches, told from the facts as they are now: no order, item or line left another.
+
+    A fact that names another version, and says nothing else anew, touches nothing that is made of it.
+    """
     orders = {(o["source"], o["order_id"]): o for o in platform.table("gold.fct_orders")}
-    changed = {("orders", "LATE"), ("orders", "HELD")}
-    changed |= {key for key, order in orders.items() if order["customer_id"] == customer}
+    new = {("orders", "LATE"), ("orders", "HELD")}
+    changed = new | {key for key, order in orders.items() if order["customer_id"] == customer}
     items = [
         item for item in platform.table("gold.fct_order_items")
         if (item["source"], item["order_id"]) in changed or item["product_id"] == product
     ]  # fmt: skip
-    changed |= {(item["source"], item["order_id"]) for item in items} & orders.keys()
     lines = [
         line for line in platform.table("gold.fct_pos_lines")
         if line["customer_id"] == customer or line["product_id"] == product or line["store_id"] == "WEEKS"
     ]  # fmt: skip
-    sales = {(o["customer_id"], o["currency"]) for key, o in orders.items() if key in changed}
-    sales |= {(line["customer_id"], line["currency"]) for line in lines}
-    days = {(item["order_day"], item["category_id"], item["currency"]) for item in items}
-    days |= {(line["sales_date"], line["category_id"], line["currency"]) for line in lines}
+    sales = {(o["customer_id"], o["currency"]) for key, o in orders.items() if key in new}
+    days = {(i["order_day"], i["category_id"], i["currency"]) for i in items if (i["source"], i["order_id"]) in new}
+    for line in lines:
+        if line["store_id"] == "WEEKS":
+            sales.add((line["customer_id"], line["currency"]))
+            days.add((line["sales_date"], line["category_id"], line["currency"]))
     return {
         "gold.fct_orders": changed,
         "gold.fct_order_items": {(item["source"], item["order_item_id"]) for item in items},
