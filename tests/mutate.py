@@ -30,7 +30,7 @@ from tests.parts import BuildFailed, forget_manifest, project_with
 from tests.prove import NO_S3, Platform, Settings, customers_round, mixed_round, random
 
 KEYS = 120
-SEEDS = (3, 11, 27, 40, 41)
+SEEDS = (3, 11, 27, 40, 41, 52, 60, 73)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
     instants = [at for _, at, _ in objects if at] or [mixed.instant(chance)]
     parts = [
         (chance.choice(instants), chance.choice(("unreadable", "empty")), chance.random() < 0.6)
-        for _ in range(chance.randrange(1, 5))
+        for _ in range(chance.randrange(3))
     ]
     digests: list[Any] = []
     of_twin: list[Any] = []
