@@ -3,7 +3,8 @@
 A round takes new keys and lays the same events in two orders and cuts, and rebuilds at the end. Rounds are of two kinds, in turn:
 - customers: one feed of upserts and deletes with ties, no-ops, nulls, positions, replayed batches, replaced objects;
 - mixed, asked at the end for what it believed on the way: a composite key that upserts, partial updates, snapshots with late older files and their guard, releases, and
-  Debezium envelopes with truncates feed at once, with type 1 columns, replaced objects, and runs that die between models. Beside it a second entity without partial updates.
+  Debezium envelopes with truncates feed at once, with type 1 columns, in one of four rounds written to every version, replaced objects, and runs that die between models. Beside it a
+  second entity without partial updates.
 Prints a line per round and the sum; ends with 1 at the first difference, which `--seed` repeats.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
+from generator.truth import Entity
 from tests.engine import mixed
 from tests.engine.mixed import Laid, Mixed, keys_of, mixed_project, models_of, random_objects, without
 from tests.engine.streams import EPOCH, Stage, assert_equals_truth, expected
@@ -64,8 +66,8 @@ def customers_round(seed: int, folder: Path, project: Path | None = None) -> int
     return agreed
 
 
-def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) -> int:
-    """The number of states that agreed with the oracle."""
+def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS, entity: Entity = mixed.PROBE) -> int:
+    """The number of states that agreed with the oracle; `entity` as the project declares it."""
     chance = random.Random(seed)
     objects = random_objects(chance, keys_of(keys), 12)
     # An older version says some of what the newer one does, and other things, which go with it.
@@ -89,7 +91,8 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
     has_twin = (project / "models" / "core" / "twin.yml").exists()
     others = random_objects(chance, keys_of(keys), 6, parts=False) if has_twin else []
     for order in range(2):
-        stage = Mixed(Platform(Settings.load({"C360_HOME": str(folder / f"{seed}-{order}")}), NO_S3, project=project))
+        home = Settings.load({"C360_HOME": str(folder / f"{seed}-{order}")})
+        stage = Mixed(Platform(home, NO_S3, project=project), entity)
         twin = Mixed(stage.platform, name="twin")
         waiting = chance.sample(others, len(others))
         missing, undecided = chance.sample(parts, len(parts)), []
@@ -106,7 +109,7 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
             _die(stage, chance)
             if chance.random() < 0.3:
                 _build(stage, *mixed.MODELS)
-                assert_equals_truth(stage.platform, stage.truth(), mixed.PROBE, "probe")
+                assert_equals_truth(stage.platform, stage.truth(), entity, "probe")
                 stage.believe()
                 agreed += 1
         undecided += [_lay_part(stage, *part) for part in missing]
@@ -116,7 +119,7 @@ def mixed_round(seed: int, folder: Path, project: Path, keys: int = MIXED_KEYS) 
             decide()
         stage.lay([("probe_changes", None, said_in_full.rows[:1])], replacing=said_in_full)
         _build(stage, *mixed.CHECKED)
-        assert_equals_truth(stage.platform, stage.truth(), mixed.PROBE, "probe")
+        assert_equals_truth(stage.platform, stage.truth(), entity, "probe")
         for at, history in stage.believed:
             assert expected(mixed.known(stage.platform, at)) == expected(history), f"as of {at}"
             valid = mixed.instant(chance)
@@ -262,13 +265,15 @@ def main() -> int:
     until = time.monotonic() + options.seconds
     rounds = keys = states = 0
     with tempfile.TemporaryDirectory(prefix="c360-prove-") as place:
-        project = mixed_project(Path(place), twin=True)
+        usual = mixed_project(Path(place) / "usual", twin=True), mixed.PROBE
+        every = mixed_project(Path(place) / "every", twin=True, every_version=True), mixed.EVERY
         while rounds == 0 or (time.monotonic() < until and options.seed is None):
             kind, count = ("mixed", MIXED_KEYS) if seed % 2 else ("customers", CUSTOMER_KEYS)
             with tempfile.TemporaryDirectory(prefix="c360-prove-") as folder:
                 try:
                     if seed % 2:
-                        agreed = mixed_round(seed, Path(folder), project)
+                        project, entity = every if seed % 8 == 1 else usual
+                        agreed = mixed_round(seed, Path(folder), project, entity=entity)
                     else:
                         agreed = customers_round(seed, Path(folder))
                 except AssertionError as difference:

@@ -21,6 +21,7 @@ from tests.engine.mixed import (
     with_colliding_hashes,
     without,
 )
+from tests.engine.stories import tell
 from tests.engine.streams import assert_equals_truth, expected
 from tests.parts import Platform, settings_at
 
@@ -80,6 +81,10 @@ def test_replaced_and_released_files_leave_what_the_oracle_says_and_the_past_sta
     stage.build(*CHECKED)
     for at, history in stage.believed:
         assert expected(known(stage.platform, at)) == expected(history)
+
+
+def test_what_chance_rarely_brings(tmp_path: Path, bucket: Bucket, project: Path) -> None:
+    tell(mixed(tmp_path / "home", bucket, project))
 
 
 def test_type_1_in_every_version(tmp_path: Path, bucket: Bucket) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from c360_assets import entities, history, plan
 from c360_assets.landing import Bucket
 from c360_assets.settings import PROJECT
-from tests.parts import Platform, settings_at
+from tests.parts import Platform, command_environment, on_duckdb, settings_at
 
 CUSTOMER = entities.declared(PROJECT / "dbt")["customer"]
 HEADER = "customer_id,city,email,updated_at,op,source_position\n"
@@ -139,3 +143,62 @@ def test_a_plan_names_what_is_new_changed_spliced_deleted_and_refused(platform: 
         ("customer", "spliced"): (1, ("C1",)),
     }
     assert plan.effects(later.warehouse, later.warehouse, [CUSTOMER]) == []
+
+
+# ------------------------------------------------------------------------------------------------------ by the commands
+
+
+def command(platform: Platform, endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`c360 ...` in a process of its own, as a person runs it."""
+    environment = command_environment(platform.settings.home, platform.bucket, endpoint)
+    return subprocess.run(
+        [Path(sys.executable).with_name("c360"), *arguments],
+        env=environment | {"C360_DBT_PROJECT": str(platform.project)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@on_duckdb
+def test_the_command_customer_prints_a_life_a_day_of_it_and_what_was_believed(
+    platform: Platform, later: Platform, s3_endpoint: str
+) -> None:
+    told = command(later, s3_endpoint, "customer", "C1")
+    lines = [" ".join(line.split()) for line in told.stdout.splitlines()]
+    assert told.returncode == 0 and lines[0] == "from to change what"
+    assert any("2024-03-01" in line and line.endswith("update city: Rome to Oslo") for line in lines)
+    told = command(later, s3_endpoint, "customer", "C1", "--as-of", "2024-04-01", "--format", "json")
+    (held,) = json.loads(told.stdout)
+    assert (held["city"], held["change"], held["valid_to"][:10]) == ("Oslo", "update", "2024-05-01")
+    ((known_at,),) = platform.rows("select cast(max(loaded_at) as varchar) from staging.object_ledger")
+    asked = ("customer", "C1", "--as-of", "2024-04-01", "--known-at", known_at, "--format", "json")
+    (held,) = json.loads(command(later, s3_endpoint, *asked).stdout)
+    assert held["city"] == "Rome"
+    told = command(later, s3_endpoint, "customer", "C9", "--as-of", "2024-04-01")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "no customer C9 at 2024-04-01" in told.stderr
+
+
+@on_duckdb
+def test_the_command_explain_tells_each_event_with_its_object_and_row(later: Platform, s3_endpoint: str) -> None:
+    told = json.loads(command(later, s3_endpoint, "explain", "C1", "--format", "json").stdout)
+    opened = [(row["object"].split("/")[-1], row["row"]) for row in told if row["effect"] == "opened a version"]
+    assert opened == [("a.csv", 1), ("b.csv", 1), ("a.csv", 2)]
+    missing = command(later, s3_endpoint, "explain", "C9")
+    assert (missing.returncode, missing.stdout) == (1, "") and "customer_id 'C9'" in missing.stderr
+
+
+@on_duckdb
+def test_the_command_sync_plan_says_what_a_run_would_do_and_does_nothing(later: Platform, s3_endpoint: str) -> None:
+    later.put("c.csv", (HEADER + "C1,Linz,,2024-09-01,,\nC6,Graz,,2024-09-01,,\nC7,Graz,,soon,,\n").encode())
+    before = later.digest()
+    told = command(later, s3_endpoint, "sync", "--plan", "--format", "json")
+    assert told.returncode == 0, told.stderr
+    assert {(row["of"], row["effect"]): row["count"] for row in json.loads(told.stdout)} == {
+        ("objects", "loaded"): 1,
+        ("rows", "quarantined"): 1,
+        ("customer", "new"): 1,
+        ("customer", "changed"): 1,
+    }
+    assert later.digest() == before
+    assert later.rows("select count(*) from staging.object_ledger where key like '%/c.csv'") == [(0,)]
