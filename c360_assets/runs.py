@@ -34,7 +34,7 @@ def sync(
 
     `everything`: also what has nothing new, and all its checks; a rebuild is of everything.
     """
-    with quiet(settings):
+    with quiet(settings), event_log.kept_open():
         warehouse = open_warehouse(settings, announce=say)
         feeds = load_feeds([settings.dbt_project / "models" / "staging"])
         manifest = transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
