@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from tests.engine.mixed import Mixed
+from tests.engine.mixed import Laid, Mixed
 from tests.engine.streams import EPOCH, assert_equals_truth
 
 FULL = {"o1": "x", "t1": "a", "t2": "2020-02-03"}
@@ -19,19 +18,30 @@ def tell(stage: Mixed) -> None:
     Raises:
         AssertionError: if the tables are not what the oracle says.
     """
-    for _ in _shrinking(stage):
-        stage.build()
-        assert_equals_truth(stage.platform, stage.truth(), stage.entity, "probe")
+    held, unreadable = _begin(stage)
+    _hold(stage)
+    stage.release(held)
+    stage.dismiss(unreadable)
+    _hold(stage)
 
 
-def _shrinking(stage: Mixed) -> Iterator[None]:
-    """Each file of a snapshot is judged against the one before it, until one lacks too much; a person releases that, no more."""
+def _hold(stage: Mixed) -> None:
+    stage.build()
+    assert_equals_truth(stage.platform, stage.truth(), stage.entity, "probe")
+
+
+def _begin(stage: Mixed) -> tuple[Laid, Laid]:
+    """Files of a snapshot, of which each is judged against the one before it that stands; rows of other feeds beside them.
+
+    Returns the file that lacks too much, and a part that cannot be read of one that lacks something.
+    """
     stage.lay([_day(hour, keys) for hour, keys in enumerate((10, 7, 5), 1)])
     stage.lay([_day(4, 1), ("probe_changes", None, _whole()), ("probe_parts", None, _parts())])
-    held = stage.laid[2 + 1]
-    yield
-    stage.release(held)
-    yield
+    held = stage.laid[3]
+    stage.lay([_day(5, 10), _day(6, 8), _day(7, 6)])
+    unreadable = stage.lay_part(EPOCH + timedelta(hours=6), "unreadable")
+    stage.lay_part(EPOCH + timedelta(hours=7), "empty")
+    return held, unreadable
 
 
 def _day(hour: int, keys: int) -> tuple[str, Any, list[Any]]:
