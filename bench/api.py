@@ -1,10 +1,10 @@
-"""The API on a million customers, by wrk over loopback: at rest, and while a run writes; beside a bare FastAPI and the way of before.
+"""The API on a million customers, by wrk over loopback: at rest, and while a sync writes; beside a bare FastAPI and the way of before.
 
     python -m bench.api [--customers 1000000] [--seconds 10]
 
-Ours has everything on: token, scope, masking, rate, ETag, counts; the store is SQLite, filled by the serving step itself from gold in
-DuckDB. While it is measured the second time that step serves a hundredth of the customers anew, again and again, niced and with one
-thread. The bare one answers a constant; the way of before asks PostgreSQL, where it is installed, on a connection for each request.
+Ours has everything on: token, scope, masking, rate, ETag, counts; the store is SQLite, filled by `c360 sync` of a file of all customers
+on S3. It is measured the second time for as long as another `c360 sync` takes, niced and on one core, of a hundredth of them that have
+changed. The bare one answers a constant; the way of before asks PostgreSQL, where it is installed, on a connection for each request.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,58 +25,43 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from bench.parts import home, report
-from c360_assets import serve
+from bench.parts import home, land, report, sync
+from c360_assets import local
 from c360_assets.settings import Settings
 from c360_assets.store import Store
-from c360_assets.warehouse import open_warehouse
 
 PORT = 8765
-PERSONAL = ("email", "first_name", "last_name", "phone", "street")
-GOLD = """
-create or replace table gold.vw_customer_360 as select
-  'C' || i as customer_id, 'City ' || hash(i) % 500 as city, 'Country ' || i % 30 as country, 'ann' || i || '@example.org' as email,
-  'Ann' as first_name, 'Lee' || i as last_name, '+49 30 ' || i as phone, i || ' Long Street' as street, timestamp '2026-01-01' as valid_from,
-  3 as count_versions, i % 20 as count_orders, 'EUR' as currency, cast(i % 999 as decimal(38, 4)) as gross_revenue,
-  'loyal' as segment, timestamp '2026-06-01' as last_order_at, timestamp '2026-07-01' as last_seen_at
-from range({}) as r(i)
+CUSTOMERS = """
+copy (
+  select
+    'C' || i as customer_id, 'Ann' as first_name, 'Lee' || i as last_name, 'ann' || i || '@example.org' as email,
+    '+49 30 ' || i as phone, i || ' Long Street' as street, '{city} ' || hash(i) % 500 as city, 'Country ' || i % 30 as country,
+    'loyal' as customer_segment, '{day}T00:00:00Z' as updated_at
+  from range({customers}) as r(i)
+  where i % {every} = 0
+) to '{path}' (header)
 """
 SCRIPT = """
 request = function() return wrk.format("GET", "/customers/C" .. math.random(0, {most}), {{["Authorization"] = "Bearer {token}"}}) end
 """
-WRITER = "import sys; from bench.api import write_on; write_on(sys.argv[1])"
 
 
-def filled(settings: Settings, customers: int) -> None:
-    with open_warehouse(settings).writing("bench") as session:
-        session.execute("create schema gold")
-        session.execute("create table gold.consumed_batches (model varchar, batch varchar)")
-        session.execute(GOLD.format(customers))
-    served(settings)
+def landed(settings: Settings, folder: Path, customers: int, city: str, day: str, every: int = 1) -> None:
+    """A file of every so many customers, who live in that city since that day."""
+    path = folder / f"customer_{day.replace('-', '')}000000.csv"
+    duckdb.execute(CUSTOMERS.format(city=city, day=day, customers=customers, every=every, path=path))
+    land(settings, "customers", [path])
 
 
-def served(settings: Settings) -> None:
-    sources = [each for each in serve.sources(PERSONAL) if each.shape.name == "customers"]
-    serve.serve(sources, sources, open_warehouse(settings), Store(settings.serving_url))
-
-
-def write_on(place: str) -> None:
-    """A process of its own: a hundredth of the customers change, and are served, until it is ended."""
+def one_core_niced() -> None:
+    """Of a process that begins, and of all that it starts."""
     os.nice(19)
-    settings, turn = home(Path(place)), 0
-    while True:
-        turn += 1
-        with open_warehouse(settings).writing("bench") as session:
-            session.execute("set threads = 1")
-            session.execute(
-                "update gold.vw_customer_360 set city = ? where cast(substr(customer_id, 2) as bigint) % 100 = ?",
-                [f"City {turn}", turn % 100],
-            )
-        served(settings)
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 @contextmanager
@@ -98,15 +84,23 @@ def running(*command: str | Path, **environment: str) -> Iterator[subprocess.Pop
         process.wait(20)
 
 
-def asked(folder: Path, most: int, token: str, seconds: int) -> dict[str, Any]:
-    """wrk, one thread and 16 connections, after two seconds of warming."""
+def asked(
+    folder: Path, most: int, token: str, seconds: int, until: subprocess.Popen[bytes] | None = None
+) -> dict[str, Any]:
+    """wrk, one thread and 16 connections, after two seconds of warming; for so long, or until a process has ended."""
     script = folder / "random.lua"
     script.write_text(SCRIPT.format(most=most, token=token))
     command = ["wrk", "-t1", "-c16", "--latency", "-s", str(script), f"http://127.0.0.1:{PORT}"]
     subprocess.run([*command, "-d2s"], check=True, capture_output=True)
-    told = subprocess.run([*command, f"-d{seconds}s"], check=True, capture_output=True, text=True).stdout
-    assert "Non-2xx" not in told, told
+    began = time.monotonic()
+    with subprocess.Popen([*command, f"-d{3600 if until else seconds}s"], stdout=subprocess.PIPE, text=True) as wrk:
+        if until:
+            until.wait()
+            wrk.send_signal(signal.SIGINT)  # it tells what it has found so far
+        told, _ = wrk.communicate()
+    assert "Non-2xx" not in told and "Socket errors" not in told, told
     return {
+        "seconds": round(time.monotonic() - began),
         "requests/s": float(re.findall(r"Requests/sec:\s+([\d.]+)", told)[0]),
         "p50 ms": _ms(re.findall(r"50%\s+([\d.]+)(us|ms|s)", told)[0]),
         "p99 ms": _ms(re.findall(r"99%\s+([\d.]+)(us|ms|s)", told)[0]),
@@ -183,21 +177,23 @@ def main() -> None:
         with running(uvicorn, "bench.api_peers:bare", "--port", str(PORT), "--no-access-log", "--log-level", "warning"):
             return asked(folder, most, token, options.seconds)
 
+    settings = home(folder / "home")
     try:
-        settings = home(folder / "home")
-        filled(settings, options.customers)
-        found["bare FastAPI"] = bare()
-        ours = {"C360_HOME": str(settings.home), "C360_API_PUBLIC_KEY": str(public), "C360_API_RATE": "1000000"}
-        with running(c360, "api", "--port", str(PORT), **ours):
-            found["ours at rest"] = asked(folder, most, token, options.seconds)
-            writer = subprocess.Popen([sys.executable, "-c", WRITER, str(settings.home)])
-            try:
-                time.sleep(3)
-                found["ours while a run writes"] = asked(folder, most, token, 2 * options.seconds)
-            finally:
-                writer.kill()
-                writer.wait()
-        found["generations written meanwhile"] = _generation(settings) - 1
+        with local.embedded_s3(settings):
+            landed(settings, folder, options.customers, "City", "2026-01-01")
+            sync(settings)
+            before = _generation(settings)
+            found["bare FastAPI"] = bare()
+            ours = {"C360_HOME": str(settings.home), "C360_API_PUBLIC_KEY": str(public), "C360_API_RATE": "1000000"}
+            with running(c360, "api", "--port", str(PORT), **ours):
+                found["ours at rest"] = asked(folder, most, token, options.seconds)
+                landed(settings, folder, options.customers, "Town", "2026-02-01", every=100)
+                writer = subprocess.Popen(
+                    [c360, "sync"], env=os.environ | ours, preexec_fn=one_core_niced, stderr=subprocess.DEVNULL
+                )
+                found["ours while a sync writes"] = asked(folder, most, token, 0, until=writer)
+                assert writer.returncode == 0, f"c360 sync ended with {writer.returncode}"
+            found["generations written meanwhile"] = _generation(settings) - before
         found["bare FastAPI again"] = bare()
         with postgres(folder, options.customers) as url:
             if url:
@@ -216,8 +212,8 @@ def main() -> None:
         shutil.rmtree(folder)
     best = max(found["bare FastAPI"]["requests/s"], found["bare FastAPI again"]["requests/s"])
     found["ours / bare, requests/s"] = round(found["ours at rest"]["requests/s"] / best, 2)
-    found["p99 while a run writes / at rest"] = round(
-        found["ours while a run writes"]["p99 ms"] / found["ours at rest"]["p99 ms"], 2
+    found["p99 while a sync writes / at rest"] = round(
+        found["ours while a sync writes"]["p99 ms"] / found["ours at rest"]["p99 ms"], 2
     )
     report("api", found)
 
