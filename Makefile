@@ -59,7 +59,7 @@ types: install
 prove: install ## random streams through the engine against the oracle for SECONDS (default 600)
 	$(BIN)/python -m tests.prove --seconds $(or $(SECONDS),600)
 
-mutate: install ## each rule of the engine's SQL changed, one at a time: does a round of the proof fail? (an hour)
+mutate: install ## each rule of the engine's SQL changed, one at a time: does a round of the proof fail? (half an hour on two cores)
 	$(BIN)/python -m tests.mutate
 
 chaos: install ## kill -9: at many moments of loads and syncs (ROUNDS, default 30), and of everything that `up` runs, under load (MINUTES, default 10)
