@@ -298,6 +298,11 @@ class DuckDBSession:
                         given = f"json_extract_string({document}, '$.\"{name}\"')"
                         self.execute(f"update {table} set {name} = {given} where {given} is not null")
 
+    def replace(self, table: str, by: str) -> None:
+        with self.transaction():
+            self.execute(f"drop table if exists {table}")
+            self.execute(f"alter table {by} rename to {table.split('.')[1]}")
+
     def put(self, files: Sequence[Path]) -> str:
         return "[" + ", ".join("'" + str(f).replace("'", "''") + "'" for f in files) + "]"
 

@@ -253,8 +253,7 @@ def _take_place(session: Session, served: Collection[Source], generation: int, b
     tables = session.tables()
     for each in served:
         if _next(each) in tables:
-            session.execute(f"create or replace table {_table(each)} as select * from {_next(each)}")
-            session.execute(f"drop table {_next(each)}")
+            session.replace(_table(each), _next(each))
     with session.transaction():
         session.execute(f"delete from {GENERATION}")
         session.execute(f"insert into {GENERATION} values (?, ?)", [generation, batch])

@@ -78,6 +78,10 @@ class Session(Protocol):
         """
         ...
 
+    def replace(self, table: str, by: str) -> None:
+        """`by`, of the same schema, takes the name of `schema.table`, which may be gone already. Nothing is copied."""
+        ...
+
     def put(self, files: Sequence[Path]) -> str:
         """Brings Parquet files within the engine's reach, outside a transaction; returns what `load` takes."""
         ...

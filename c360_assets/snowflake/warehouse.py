@@ -230,6 +230,11 @@ class _SnowflakeSession:
                 given = f'cast(try_parse_json({document}):"{name}" as varchar)'
                 self.execute(f"update {table} set {name} = {given} where {given} is not null")
 
+    def replace(self, table: str, by: str) -> None:
+        # Each commits: whoever is cut off between them calls again.
+        self.execute(f"drop table if exists {table}")
+        self.execute(f"alter table {by} rename to {table}")
+
     def put(self, files: Sequence[Path]) -> str:
         self.execute("create temporary stage if not exists staging.c360_load")
         place = f"@staging.c360_load/{time.time_ns()}"
