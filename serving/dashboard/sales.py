@@ -123,7 +123,10 @@ def _chart(data: Data, rows: pd.DataFrame, period: str, stores: list[str], curre
     if odd.empty:
         st.caption("No day was unlike the same weekdays before it.")
         return
-    with st.expander(f"{len(odd)} days unlike the same weekdays before them", icon=":material/priority_high:"):
+    with st.expander(
+        f"{len(odd)} {'day' if len(odd) == 1 else 'days'} unlike the same weekdays before them",
+        icon=":material/priority_high:",
+    ):
         table(
             odd, "anomalies", ("sales_date", "store_id", "actual", "expected", "score", "direction"),
             number=("actual", "expected", "score"),
