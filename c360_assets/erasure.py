@@ -179,13 +179,15 @@ def erase(
         return found
     rows = _staged(session, naming, people, scope)
     refused = _refused(session, feed, people, scope)
-    objects = sorted({(key, etag) for key, etag, *_ in rows} | {(key, etag) for key, etag, _ in refused})
+    objects = sorted({(key, etag) for key, etag, *_ in (*rows, *refused)})
     # One at a time: a person may be in thousands of them.
     versions = (_read(bucket, feed, naming, key, etag, people) for key, etag in objects)
     if rehearses:
         found.objects = [version.key for version in versions if version is not None]
         return found
-    for key, etag, number in refused:
+    for key, etag, number, raw in refused:
+        if not tokens_of(raw, people):
+            continue  # its object tells whether the number stands where an id does
         session.execute(
             "delete from staging.refused_rows where feed = ? and _key = ? and _etag = ? and _row = ?",
             [feed.name, key, etag, number],
@@ -241,13 +243,14 @@ def _staged(
 
 def _refused(
     session: Session, feed: Feed, people: PseudonymOf, scope: Callable[[str], Scope]
-) -> list[tuple[str, str, int]]:
+) -> list[tuple[str, str, int, str]]:
+    """(key, etag, row, text) of the refused records that may name one of the people."""
     within = scope("raw")
     rows = session.rows(
         f"select _key, _etag, _row, raw from staging.refused_rows where feed = ? and {within.sql}",
         [feed.name, *within.values],
     )
-    return [(key, etag, int(row)) for key, etag, row, raw in rows if raw and tokens_of(raw, people)]
+    return [(key, etag, int(row), raw) for key, etag, row, raw in rows if raw and tokens_of(raw, people, numbers=True)]
 
 
 @dataclass(frozen=True)

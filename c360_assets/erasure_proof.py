@@ -26,7 +26,7 @@ from c360_assets.landing import Bucket
 from c360_assets.persons import Near, Sought, rows_near, text_columns
 from c360_assets.reading import Unreadable, format_of
 from c360_assets.reading_parquet import column_texts
-from c360_assets.redaction import ID, Naming, Unredactable, plain_of, redacted, spellings
+from c360_assets.redaction import ID, Naming, Unredactable, edges, plain_of, redacted, spellings, unzipped
 from c360_assets.spool import layout_of
 from c360_assets.warehouse import Session
 
@@ -34,6 +34,9 @@ SHORTEST = 5
 _HELD = ("core.customer_log", "clean.customer_rows")
 # What is read of a file at once, what a mark may be long in it, and what is looked at before one.
 _BLOCK, _OVERLAP, _CONTEXT = 16 << 20, 8192, 8
+# So many bytes may stand for a letter: two codes of JSON, within JSON again.
+_LONGEST_SPELLING = 16
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BASE64 = re.compile(rb'"([A-Za-z0-9+/]{4,}={0,2})"')
 
 
@@ -69,16 +72,21 @@ class Marks:
     @cached_property
     def pattern(self) -> re.Pattern[bytes]:
         """Any of them, not as a part of a longer word. `field`: what stands before an id of digits alone."""
-        words = [_spelled(text) for text in self.texts]
+        words = [_word(text) for text in self.texts]
         fields = (
             _DIGITS_BEHIND % re.escape(self.customer_id.encode()) if self.customer_id.isdigit() else b"(?P<field>(?!))"
         )
-        return re.compile(b"|".join([fields, *(_BEFORE + word + _AFTER for word in words)]))
+        return re.compile(b"|".join([fields, *words]))
+
+    @property
+    def longest(self) -> int:
+        """Bytes that a mark may have in a file."""
+        return max([_OVERLAP, *(_LONGEST_SPELLING * len(text) for text in self.texts)])
 
 
 # A letter that an escape ends with is none of the word before.
-_BEFORE = rb"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrtbf])|(?<=\\u[0-9a-fA-F]{4}))"
-_AFTER = rb"(?![A-Za-z0-9_-])"
+_ESCAPED = rb"(?<=\\[nrtbf])|(?<=\\u[0-9a-fA-F]{4})"
+_LATIN = rb"[\xc3-\xc9][\x80-\xbf]"  # letters beside those of ASCII
 _DIGITS_BEHIND = rb"(?P<field>(?i:customer_?id)\\*[\"']?\s*[:=]\s*\\*[\"']?|\| )%s(?![A-Za-z0-9_-]|[.][1-9])"
 _SHORT = {"\n": b"n", "\t": b"t", "\r": b"r", "\b": b"b", "\f": b"f"}
 
@@ -88,6 +96,9 @@ def _spelled(text: str) -> bytes:
     letters = []
     for letter in text:
         plain = re.escape(letter.encode("utf-8", "surrogateescape"))
+        if letter == '"':
+            letters.append(rb'(?:\\*""?|\\+u0022)')  # CSV has it twice
+            continue
         if letter.isascii() and (letter.isalnum() or letter in " -_.@"):
             letters.append(plain)
             continue
@@ -96,6 +107,12 @@ def _spelled(text: str) -> bytes:
         codes += b"".join(rb"\\+u(?i:%04x)" % int.from_bytes(units[n : n + 2], "big") for n in range(0, len(units), 2))
         letters.append(rb"(?:\\*" + plain + b"|" + codes + b")")
     return b"".join(letters)
+
+
+def _word(text: str) -> bytes:
+    """A pattern of the text where it is no part of a longer word."""
+    before, behind = (edge.encode() for edge in edges(text))
+    return b"".join([rb"(?:(?<!%s)%s|%s)" % (_LATIN, before, _ESCAPED), _spelled(text), behind, rb"(?!%s)" % _LATIN])
 
 
 def marks_of(session: Session, customer_id: str, personal: Collection[str]) -> Marks:
@@ -174,9 +191,12 @@ def _records(data: bytes, feed: Feed, key: str, customer_id: str) -> int:
 def _plain(data: bytes, feed: Feed) -> Iterator[bytes]:
     yield data
     if data[:2] == b"\x1f\x8b":
-        # As far as it goes: one that is cut or damaged has been refused, and lies there all the same.
-        data = zlib.decompressobj(wbits=31).decompress(data)
+        # One that is cut has been refused, and lies there all the same.
+        data = unzipped(data)
         yield data
+    if data[:2] in _UTF16:
+        # Refused too: no reader takes it.
+        yield data.decode("utf-16", "replace").encode("utf-8", "replace")
     if data[:4] == b"PAR1":
         for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
             for column in batch.columns:
@@ -217,7 +237,7 @@ def _count(path: Path, marks: Marks) -> int:
             block = file.read(_BLOCK)
             data = left + block
             # A mark that begins near the end may go on in the next block, and is counted there.
-            end = len(data) - _OVERLAP if block else len(data)
+            end = len(data) - marks.longest if block else len(data)
             count += sum(1 for found in marks.pattern.finditer(data) if start <= found.start() < end)
             if not block:
                 return count

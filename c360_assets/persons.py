@@ -13,7 +13,7 @@ from typing import Any
 
 from c360_assets.entities import Declaration
 from c360_assets.feeds import Feed
-from c360_assets.redaction import ID, Naming, spellings, tokens_of
+from c360_assets.redaction import ID, Naming, edges, spellings, tokens_of
 from c360_assets.warehouse import Session
 
 SCHEMAS = ("staging", "clean", "core", "vault", "gold", "serving", "checks")
@@ -23,6 +23,11 @@ Row = Mapping[str, Any]
 
 # Columns that hold whole records.
 _RECORDS = ("raw", "payload", "_extra")
+# Where a row came from: it is not of whom the name of its object names.
+_LINEAGE = ("_key", "record_source", "winner_key")
+_HUB, _HASH = "vault.hub_customer", "customer_hk"
+# Letters of Latin scripts beside those of ASCII.
+_LATIN = "\u00c0-\u024f"
 # What a test calls the value that it complains of.
 _COMPLAINT = "value_field"
 
@@ -61,6 +66,8 @@ class Sought:
         """The columns of the table that may name them."""
         found = []
         for column in columns:
+            if column in _LINEAGE:
+                continue
             naming = self._naming(table, column)
             if naming is not None and naming.feed.base64:
                 found.append(Near(column, f"{column} is not null", ()))  # told by reading it
@@ -73,8 +80,8 @@ class Sought:
         naming = self._naming(table, column)
         if naming is not None and naming.names(text, self._is_it):
             return True
-        if column == ID and text.strip() == self.customer_id:
-            return True
+        if column == ID:
+            return text.strip() == self.customer_id
         if column in _RECORDS and tokens_of(text, self._is_it):
             return True
         return not self.customer_id.isdigit() and names(self.customer_id, text)
@@ -97,19 +104,16 @@ def held(session: Session, customer_id: str, feeds: Mapping[str, Feed]) -> dict[
     """
     texts = text_columns(session)
     sought = Sought.of(customer_id, feeds)
-    found = {
-        table: rows
-        for table, columns in texts.items()
-        if (rows := list(rows_near(session, table, sought.near(table, columns), sought.is_in)))
-    }
-    keys = [str(row["customer_hk"]) for row in found.get("vault.hub_customer", ())]
-
-    def has_key(_table: str, _column: str, text: str) -> bool:
-        return any(names(key, text) for key in keys)
-
-    for table in [t for t in texts if t.startswith("vault.") and t not in found] if keys else []:
-        if rows := list(rows_near(session, table, [Near.of(column, keys) for column in texts[table]], has_key)):
-            found[table] = rows
+    hub = rows_near(session, _HUB, sought.near(_HUB, texts.get(_HUB, ())), sought.is_in)
+    keys = [str(row[_HASH]) for row in hub]
+    found: dict[str, list[Row]] = {}
+    for table, columns in texts.items():
+        near = sought.near(table, columns)
+        if keys and table.startswith("vault."):
+            near += [Near.of(column, keys) for column in columns if column not in _LINEAGE]
+        rows = rows_near(session, table, near, lambda *cell: cell[2] in keys or sought.is_in(*cell))
+        if told := list(rows):
+            found[table] = told
     if not found:
         raise NobodyFound(f"no table names a customer '{customer_id}'")
     return dict(sorted(found.items()))
@@ -130,7 +134,9 @@ def names(value: str, text: object) -> bool:
     """Does the text name the value, and not merely a longer one that it is a part of?"""
     if text is None:
         return False
-    return re.search(rf"(?<![A-Za-z0-9_-]){re.escape(value)}(?![A-Za-z0-9_-])", str(text)) is not None
+    before, behind = edges(value)
+    word = rf"(?<![{_LATIN}]){before}{re.escape(value)}{behind}(?![{_LATIN}])"
+    return re.search(word, str(text)) is not None
 
 
 def text_columns(session: Session, schemas: Collection[str] | None = SCHEMAS) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import re
+import sys
 import zlib
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +32,8 @@ PERSON, ID = "customer", "customer_id"
 PseudonymOf = Callable[[str], str | None]
 _FIELD, _JSON_ID = re.compile(r"[^,;|{}\[\]\n\t\"]+"), re.compile(rf'"{ID}"\s*:\s*"?([^",}}\s]+)')
 _WORD, _PART = re.compile(r"[A-Za-z0-9_-]+"), re.compile(r"[^\s,;|\"':{}\[\]]+")
+# What stands between quotes where a field of CSV or a value of JSON begins; one may begin in what looks like another.
+_QUOTED = re.compile(r"""(?=(?:^|[,;|\t\n:\[{])\s*"((?:""|\\.|[^"\\])*)")""", re.DOTALL)
 _BOM, _GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
 _CODE, _ESCAPE = re.compile(r"\\u([0-9a-f]{4})"), re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _SHORT = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -132,22 +135,40 @@ def redacted(data: bytes, form: str, layout: Layout, naming: Naming, people: Pse
     return made
 
 
-def tokens_of(text: str, people: PseudonymOf) -> bool:
+def tokens_of(text: str, people: PseudonymOf, *, numbers: bool = False) -> bool:
     """Does a text of which no field can be told name any of the people? A word of digits alone may be any number, and
-    names somebody only if it is all there is, or behind the name of the field, as JSON has it."""
+    names somebody only if it is all there is, or behind the name of the field, as JSON has it; with `numbers`, wherever
+    it stands."""
+    quoted = _QUOTED.findall(text) if '"' in text else []
+    whole = {value.strip() for field in quoted for value in (field, field.replace('""', '"'), _unescaped(field))}
     for told in (text, _unescaped(text)) if "\\" in text else (text,):
-        words = {*_WORD.findall(told), *_PART.findall(told), *(part.strip() for part in _FIELD.findall(told))}
+        words = {*_WORD.findall(told), *_PART.findall(told), *(part.strip() for part in _FIELD.findall(told)), *whole}
         sure = {told.strip(), *(as_json.group(1) for as_json in _JSON_ID.finditer(told))}
-        if any(people(word) for word in words | sure if word in sure or not word.isdigit()):
+        if any(people(word) for word in words | sure if numbers or word in sure or not word.isdigit()):
             return True
     return False
 
 
 def spellings(text: str) -> tuple[str, ...]:
-    """The text as it stands, and as JSON may have it."""
+    """The text as it stands, and as JSON and CSV may have it."""
     plain, ascii_only = (json.dumps(text, ensure_ascii=only)[1:-1] for only in (False, True))
     upper = _CODE.sub(lambda code: "\\u" + code.group(1).upper(), ascii_only)
-    return tuple(dict.fromkeys([text, plain, ascii_only, upper]))
+    return tuple(dict.fromkeys([text, plain, ascii_only, upper, text.replace('"', '""')]))
+
+
+def edges(text: str) -> tuple[str, str]:
+    """Patterns of what stands before the text, and behind it, where it is no part of a longer word.
+
+    `ann.lee@x.org` is not `lee@x.org`, nor `urn:7:b` `urn:7`: a sign that the text has in itself parts no other word
+    from it, but for the ending of a file's name or of a number.
+    """
+    inner = "".join(sign for sign in ".:/" if sign in text or (sign == "." and "@" in text))
+    before = "." * ("." in inner) + "+" * ("@" in text)
+    behind = rf"|[{inner}](?!(?:csv|json|parquet|gz|0)(?![A-Za-z0-9]))[A-Za-z0-9]" if inner else ""
+    return (
+        "(?<![A-Za-z0-9_-])" + (f"(?<![A-Za-z0-9][{before}])" if before else ""),
+        f"(?![A-Za-z0-9_-]{behind})",
+    )
 
 
 def _unescaped(text: str) -> str:
@@ -312,10 +333,24 @@ def plain_of(encoded: str) -> list[bytes]:
     if data[:2] != _GZIP:
         return [data]
     try:
-        # As far as it goes, of one that is cut; and no further than an event may be long.
-        return [data, zlib.decompressobj(wbits=31).decompress(data, _LARGEST)]
+        # No further than an event may be long.
+        return [data, unzipped(data, _LARGEST)]
     except zlib.error:
         return [data]
+
+
+def unzipped(data: bytes, most: int = sys.maxsize) -> bytes:
+    """The first `most` bytes of what is zipped in them, one member after the other; of what is cut as far as it goes.
+
+    Raises:
+        zlib.error: if it is damaged.
+    """
+    found = b""
+    while data[:2] == _GZIP and len(found) < most:
+        member = zlib.decompressobj(wbits=31)
+        found += member.decompress(data, most - len(found))
+        data = member.unused_data.lstrip(b"\0")
+    return found
 
 
 def _measured(data: bytes) -> Iterator[str]:

@@ -14,12 +14,12 @@
   case when {{ parts.values() | join(' is null or ') }} is null then {{ ghost_key() }} else {{ content_hash(parts, {}) }} end
 {%- endmacro %}
 
-{#- The key of a link, of the business keys of its hubs and what else tells it apart, in a satellite's `columns`. -#}
+{#- The key of a link, of the business keys of its hubs and what else tells it apart, in a satellite's `columns`. A delete names none. -#}
 {% macro link_key(parts, more) %}
   {%- set all = {} -%}
   {%- do all.update(parts) -%}
   {%- do all.update(more) -%}
-  {%- do return(content_hash(prefixed(all, 'events'), {})) -%}
+  {%- do return("case when events.op = 'upsert' then " ~ content_hash(prefixed(all, 'events'), {}) ~ " end") -%}
 {% endmacro %}
 
 {#- Of a row: the object that first stated it. -#}
@@ -322,50 +322,3 @@ select * from final
   ) as latest
   where place_of_key = 1 and op = 'upsert'
 {%- endmacro %}
-
-{#- The versions that a satellite tells of, by the tracked columns alone: key, valid_from, valid_to and these. -#}
-{% macro vault_versions(entity_name, satellite, hub_of, hash_column) %}
-  {%- set entity = c360.entity(entity_name) -%}
-  {%- set so_far = 'order by applied_at rows between unbounded preceding and current row' %}
-  with events as (
-    {{ vault_events(satellite, hash_column) }}
-  ),
-
-  stretches as (
-    select *{% if entity.partial %}, count(case when given is null then 1 end) over (partition by {{ hash_column }} {{ so_far }}) as stretch{% endif %}
-    from events
-  ),
-
-  filled as (
-    select
-      {{ hash_column }}, applied_at, op
-      {%- for c in entity.tracked %},
-      {% if entity.partial %}{{ last_given(c, 'partition by ' ~ hash_column ~ ', stretch ' ~ so_far) }} as {% endif %}{{ c }}
-      {%- endfor %}
-    from stretches
-  ),
-
-  stated as (
-    select *, {{ content_hash(by_name(entity.tracked), entity.types) }} as tracked_hash
-    from filled
-  ),
-
-  compared as (
-    select
-      *,
-      lag(op) over (partition by {{ hash_column }} order by applied_at) as former_op,
-      lag(tracked_hash) over (partition by {{ hash_column }} order by applied_at) as former_hash
-    from stated
-  ),
-
-  turns as (
-    select *, lead(applied_at) over (partition by {{ hash_column }} order by applied_at) as valid_to
-    from compared
-    where op = 'delete' or former_op is null or former_op = 'delete' or former_hash <> tracked_hash
-  )
-
-  select hub.{{ entity.key | join(', hub.') }}, turns.applied_at as valid_from, turns.valid_to, turns.{{ entity.tracked | join(', turns.') }}
-  from turns
-  inner join {{ hub_of }} as hub on turns.{{ hash_column }} = hub.{{ hash_column }}
-  where turns.op = 'upsert'
-{% endmacro %}

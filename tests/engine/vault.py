@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.parts import BuildFailed, Platform
+from tests.parts import Platform
 
 TABLES = (
     "hub_customer", "hub_product", "hub_order", "link_customer_order", "link_order_product", "sat_customer", "sat_product",
@@ -71,28 +71,3 @@ def assert_holds(platform: Platform) -> None:
         """
     )
     assert at_hand == [(0,)]
-
-
-def assert_checks_find(platform: Platform) -> None:
-    """Each kind of damage is found by the check that is there for it; the rows come back."""
-    damage = {
-        "sat_customer_tells_history": "delete from vault.sat_customer where applied_at = (select max(applied_at) from vault.sat_customer)",
-        "sat_product_once": "insert into vault.sat_product select * from vault.sat_product where record_source <> 'ghost' limit 1",
-        "hub_order_filled": "delete from vault.hub_order where order_id = (select max(order_id) from vault.hub_order)",
-        "hub_customer_unique": "insert into vault.hub_customer select * from vault.hub_customer limit 1",
-        "link_order_product_at_home": "update vault.link_order_product set product_hk = 'nobody' where line_id = (select max(line_id) from vault.link_order_product)",
-    }
-    for check, statement in damage.items():
-        table = statement.split("vault.")[1].split()[0]
-        with platform.warehouse.writing("test") as session:
-            session.execute(f"create or replace table vault.kept as select * from vault.{table}")
-            session.execute(statement)
-        try:
-            platform.build("--select", check)
-        except BuildFailed as failed:
-            assert failed.failed == [check]
-        else:
-            raise AssertionError(f"{check} passed")
-        with platform.warehouse.writing("test") as session:
-            session.execute(f"create or replace table vault.{table} as select * from vault.kept")
-            session.execute("drop table vault.kept")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
 import pytest
 
-from c360_assets import persons
+from c360_assets import erasure_proof, persons
 from c360_assets.landing import Bucket
 from tests.parts import Platform, settings_at
 
@@ -69,3 +70,39 @@ def test_every_row_that_names_a_person_is_told_and_none_of_another(tmp_path: Pat
     assert all(row.get("customer_id", "12") == "12" for rows in numbered.values() for row in rows)
     (receipt_row,) = numbered["staging.pos"]
     assert '"T4"' in receipt_row["payload"] and len(numbered["staging.customers"]) == 1
+
+
+def test_ids_that_are_a_part_of_others_and_an_object_that_is_named_after_somebody(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    """What the object says of others is not of whom its name names; in the vault the hash key stands for the id."""
+    settings = settings_at(tmp_path / "home")
+    platform = Platform(settings, bucket, project=settings.dbt_project).begin()
+    ids = ("lee@x.org", "ann.lee@x.org", "cust.1", "cust.1.2", "ller-1", "Müller-1", "urn:7", "urn:7:b", "o'b")
+    told = [f"{each},A,,Ulm,,2026-01-0{day}T00:00:00Z" for each in ids for day in (1, 2)]
+    # One object bears a name, one says nothing new, and one has a quote in an id.
+    platform.put("lee@x.org.csv", (HEAD + "\n".join(told)).encode())
+    platform.put(
+        "more.csv", (HEAD + '\n"a""b",A,,Ulm,,2026-01-01T00:00:00Z\nlee@x.org,A,,Rome,,2026-01-03T00:00:00Z').encode()
+    )
+    platform.sync("customers")
+    for customer, count in {**dict.fromkeys(ids, 2), 'a"b': 1, "lee@x.org": 3}.items():
+        with platform.warehouse.reading() as session:
+            found = persons.held(session, customer, platform.feeds)
+        of = {row["customer_id"] for rows in found.values() for row in rows if row.get("customer_id")}
+        assert of == {customer}
+        assert len(found["staging.customers"]) == len(found["vault.sat_customer"]) == count
+        assert len(found["core.customer"]) == len(found["vault.hub_customer"]) == 1
+        assert ("staging.object_ledger" in found) == (customer == "lee@x.org")
+
+
+def test_the_proof_looks_into_every_part_of_an_object(tmp_path: Path, bucket: Bucket) -> None:
+    """Several zipped files one after the other, and text of two bytes a letter, which no reader takes."""
+    platform = Platform(settings_at(tmp_path / "home"), bucket)
+    line = f"{HEAD}C9,Di,C1 of here,Ulm,,2026-01-01T00:00:00Z\n"
+    zipped = gzip.compress(HEAD.encode(), mtime=0) + gzip.compress(line.encode(), mtime=0)
+    bodies = {"a.csv.gz": zipped, "b.csv": line.encode("utf-16"), "c.csv": line.replace("C1", "C11").encode("utf-16")}
+    for name, body in bodies.items():
+        platform.put(name, body)
+    found = erasure_proof.in_objects(bucket, platform.feeds, erasure_proof.Marks("C1"))
+    assert {key.split("/")[-1]: count for key, count in found.items()} == {"a.csv.gz": 1, "b.csv": 1}

@@ -13,6 +13,7 @@ import pytest
 from c360_assets import erasure_proof
 from c360_assets.erasure import ErasureError
 from c360_assets.erasure_proof import Marks, files_of, in_files
+from c360_assets.persons import names
 from c360_assets.scrubbing import scrub
 from c360_assets.store import Change, Shape, Store
 
@@ -37,6 +38,24 @@ def test_a_longer_word_is_another(text: str) -> None:
     assert not MARKS.in_text(text) and not MARKS.in_text(json.dumps(text))
 
 
+@pytest.mark.parametrize(
+    ("mark", "of_others", "theirs"),
+    [
+        ("lee@x.org", ("ann.lee@x.org", "ann+lee@x.org", "lee@x.org.uk"), ("lee@x.org.", "of:lee@x.org", "lee@x.org@2026")),
+        ("cust.1", ("cust.1.2", "of.cust.1"), ("cust.1.csv", "cust.1.0", "customers/cust.1.csv.gz", "cust.1.")),
+        ("urn:7", ("urn:7:b",), ("urn:7: gone", "urn:7@2026")),
+        ("DE/7", ("DE/7/b",), ("customers/DE/7", "DE/7@2026")),
+        ("ller-1", ("Müller-1", "ller-1ß"), ("“ller-1”", "顧客ller-1は")),
+        ('a"b', ('a"bc', 'xa"b'), ('"a""b",c', json.dumps('a"b'))),
+    ],
+)  # fmt: skip
+def test_a_sign_that_a_mark_has_parts_no_other_word_from_it(
+    mark: str, of_others: tuple[str, ...], theirs: tuple[str, ...]
+) -> None:
+    assert not [text for text in of_others if Marks(mark).in_text(text) or names(mark, text)]
+    assert [text for text in theirs if Marks(mark).in_text(text)] == list(theirs)
+
+
 def test_a_number_is_an_id_behind_its_field_and_as_a_cell() -> None:
     for text in (
         '{"customer_id": "17850"}', '{"customer_id":17850}', r'{\"customer_id\": \"17850\"}', "CustomerID=17850.0",
@@ -53,9 +72,14 @@ def test_files_are_searched_by_blocks_and_what_goes_away_is_passed_over(
 ) -> None:
     monkeypatch.setattr(erasure_proof, "_BLOCK", 64)
     monkeypatch.setattr(erasure_proof, "_OVERLAP", 32)
+    monkeypatch.setattr(erasure_proof, "_LONGEST_SPELLING", 1)
     for size in range(0, 130, 3):
         (tmp_path / f"{size:03}").write_bytes(b"." * size + b"CUST-7" + b"." * 20 + b"CUST-77")
     assert in_files(tmp_path, MARKS) == {f"{size:03}": 1 for size in range(0, 130, 3)}
+    # One that is longer than what is read at once.
+    long = Marks("x" * 200)
+    (tmp_path / "000").write_bytes(b"." * 50 + long.customer_id.encode() + b"." * 50)
+    assert in_files(tmp_path, long) == {"000": 1}
     stop = threading.Event()
 
     def spool() -> None:

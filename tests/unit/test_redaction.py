@@ -229,6 +229,15 @@ def test_an_event_is_of_whom_its_first_field_with_something_names() -> None:
         ("C1", "C12,xC1,C1x,d,e", False),
         ("Straße-1", '{"customer_id": "Stra\\u00dfe-1", "broken', True),
         ("Straße-1", '{"note": "\\nStra\\u00DFe-1", "broken', True),
+        ('a"b', '"a""b",b,c,d,e', True),  # a quote twice, as CSV has it
+        ('a"b', 'C8,"a""b",c,d,e', True),
+        ('a"b', '{"customer_id": "a\\"b", "broken', True),
+        ("Lee, Ann", '"Lee, Ann",b,c,d,e', True),
+        ("Lee, Ann", '{"id": ["Lee, Ann"], "a", "broken', True),
+        ("Lee, Ann", "Lee, Anna,b,c,d", False),
+        ("lee@x.org", "lee@x.org,b,c,d,e", True),
+        ("lee@x.org", '"ann.lee@x.org",lee@x.org.uk,c,d,e', False),
+        ("urn:7", "urn:7:b,b,c,d,e", False),
     ],
 )
 def test_of_a_refused_record_who_it_names(customer: str, line: str, goes: bool) -> None:
@@ -249,6 +258,7 @@ def test_of_a_refused_record_who_it_names(customer: str, line: str, goes: bool) 
         ("C1", gzip.compress(b'{"customer_id":"C1", broken', mtime=0), True),
         ("C1", gzip.compress(b'{"customer_id":"C1", broken', mtime=0)[:-9], True),  # cut
         ("C1", gzip.compress(b'{"customer_id":"C11", broken', mtime=0), False),
+        ("C1", gzip.compress(b"x", mtime=0) + gzip.compress(b'{"customer_id":"C1", broken', mtime=0), True),
         ("C1", b"\x00\x00\x00\x00\x07\x04C1\x06Ulm", True),  # Avro: a word behind twice its length
         ("C1", b"\x0a\x02C1J\x03Ulm", True),  # Protobuf: behind its length, and before what looks like a letter
         ("C1", b"\x0a\x03C11J\x03Ulm", False),

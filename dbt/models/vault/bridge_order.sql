@@ -10,8 +10,15 @@ customers as (
   {{ vault_latest(ref('eff_customer_order'), 'order_hk') }}
 ),
 
-lines as (
+in_force as (
   {{ vault_latest(ref('eff_order_product'), 'line_hk') }}
+),
+
+-- Of a line that moved, or was deleted, the link to its former order stays.
+lines as (
+  select in_force.line_hk, links.order_hk, links.order_product_hk, links.product_hk
+  from in_force
+  inner join {{ ref('link_order_product') }} as links on in_force.order_product_hk = links.order_product_hk
 ),
 
 final as (
@@ -21,14 +28,12 @@ final as (
     customer_links.customer_order_hk,
     customer_links.customer_hk,
     lines.line_hk,
-    product_links.order_product_hk,
-    product_links.product_hk
+    lines.order_product_hk,
+    lines.product_hk
   from orders
   inner join customers on orders.order_hk = customers.order_hk
   inner join {{ ref('link_customer_order') }} as customer_links on customers.customer_order_hk = customer_links.customer_order_hk
-  left join {{ ref('link_order_product') }} as product_links on orders.order_hk = product_links.order_hk
-  left join lines on product_links.order_product_hk = lines.order_product_hk
-  where product_links.order_hk is null or lines.line_hk is not null
+  left join lines on orders.order_hk = lines.order_hk
 )
 
 select * from final
