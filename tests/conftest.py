@@ -16,7 +16,8 @@ import pytest
 
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
-from tests.parts import Platform, fakesnow_server, free_port, on_fakesnow, settings_at, without_shop
+from tests.emulator import fakesnow_server, on_fakesnow
+from tests.parts import Platform, free_port, settings_at, without_shop
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -91,7 +92,7 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def platform(settings: Settings, bucket: Bucket) -> Platform:
-    """The whole pipe on DuckDB: S3, staging, and dbt in this process, which is warm after the first test."""
+    """The whole pipe: S3, staging, and dbt in this process, which is warm after the first test."""
     return Platform(settings, bucket).begin()
 
 

@@ -156,8 +156,7 @@ def test_a_plan_is_made_on_clones_and_changes_nothing(on_snowflake: Settings, bu
     before = platform.digest()
     platform.put("b.csv", (HEADER + LATE).encode())
     database = plan_database(on_snowflake.snowflake)
-    with platform.warehouse.writing("test") as session:
-        session.execute(f"create database {database}")
+    platform.prepare_plans()
     with plan.rehearsal(on_snowflake, platform.warehouse, s3_endpoint) as settings:
         copy = Platform(settings, bucket)
         copy.sync()

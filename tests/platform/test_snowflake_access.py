@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings, Snowflake
-from tests.parts import Platform, command_environment, on_both, on_fakesnow
+from tests.emulator import on_fakesnow
+from tests.parts import Platform, command_environment, on_both
 from tests.proxy import LOGIN, Between, Fault, between
 
 SECRET = "correct-horse-battery-staple"

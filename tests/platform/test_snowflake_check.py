@@ -9,7 +9,8 @@ from pathlib import Path
 
 from c360_assets.landing import Bucket
 from c360_assets.settings import PROJECT
-from tests.parts import command_environment, on_both, on_duckdb, on_fakesnow
+from tests.emulator import on_fakesnow
+from tests.parts import command_environment, on_both, on_duckdb
 
 pytestmark = [on_duckdb, on_both]
 
