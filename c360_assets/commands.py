@@ -231,12 +231,12 @@ def status(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def report(options: argparse.Namespace, settings: Settings) -> int:
-    from c360_assets.report import page
+    from c360_assets.report import report_of
 
     with _asked(settings) as told_from:
-        text, summary = page(*told_from)
-    options.output.write_text(text)
-    for line in summary:
+        told = report_of(*told_from)
+    options.output.write_text(told.page())
+    for line in told.summary:
         say(line)
     print(options.output)
     return DONE

@@ -66,6 +66,13 @@ def write(names: Sequence[str], rows: Iterable[Sequence[Any]], form: str, out: T
             print(f"only the first {TABLE_ROWS} rows are shown; --format csv gives all", file=sys.stderr)
 
 
+def markdown(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table in markdown."""
+    lines = [list(names), *([text_of(value).replace("|", "\\|") for value in row] for row in rows)]
+    head, *body = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([head, "|" + " --- |" * len(names), *body])
+
+
 def _json(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value

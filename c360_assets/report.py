@@ -7,7 +7,7 @@ font, no network.
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from c360_assets import output
 from c360_assets.feeds import Feed
 from c360_assets.freshness import is_late
 from c360_assets.landing import Bucket
@@ -27,7 +28,44 @@ REASONS = 30
 RAW = 160
 
 
-def page(
+@dataclass(frozen=True)
+class Report:
+    """What is told. `refused`: per feed and reason, most records first; `troubled`: checks that fail or warn."""
+
+    made_at: str
+    engine: str
+    verdict: str
+    summary: list[str]
+    feeds: list[dict[str, Any]]
+    refused: list[dict[str, Any]]
+    troubled: list[dict[str, Any]]
+    sound: list[dict[str, Any]]
+    issues: list[dict[str, Any]]
+
+    def page(self) -> str:
+        """One HTML page."""
+        told = {each.name: getattr(self, each.name) for each in fields(self)}
+        return str(_template().render(told | {"refused": self.refused[:REASONS], "left_out": self._left_out()}))
+
+    def _left_out(self) -> str:
+        left = self.refused[REASONS:]
+        return f"And {len(left)} more reasons, with {sum(r['count'] for r in left)} records." if left else ""
+
+    def metadata(self) -> dict[str, dg.MarkdownMetadataValue]:
+        """The same in short, for the asset in Dagster: without what records say, because that would stay there."""
+        tables = {
+            "what came in": _markdown(
+                ["feed", "last_loaded", "freshness", "received", "accepted", "duplicates", "quarantined", "waiting"],
+                [f for f in self.feeds if f["objects"] or f["waiting"]],
+            ),
+            "what was refused": _markdown(["feed", "reason", "count"], self.refused[:REASONS], self._left_out()),
+            "checks that fail or warn": _markdown(["status", "asset", "check", "at"], self.troubled),
+        }
+        told = {"summary": "\n\n".join(self.summary)} | {name: text for name, text in tables.items() if text}
+        return {name: dg.MarkdownMetadataValue(text) for name, text in told.items()}
+
+
+def report_of(
     feeds: Mapping[str, Feed],
     bucket: Bucket,
     warehouse: Warehouse,
@@ -35,8 +73,8 @@ def page(
     checks: Sequence[dg.AssetCheckKey],
     now: datetime | None = None,
     between: Callable[[], object] = lambda: None,
-) -> tuple[str, list[str]]:
-    """The page, and the lines that sum it up. `between`: done before each of the many checks is asked for."""
+) -> Report:
+    """How the home stands. `between`: done before each of the many checks is asked for."""
     now = now or datetime.now(UTC).replace(tzinfo=None)
     status = status_of(feeds, bucket, warehouse, instance, list(checks))
     told = []
@@ -51,25 +89,24 @@ def page(
     except NoWarehouse:
         refused, issues = [], []
     failed = sum(c["status"] == "failed" for c in troubled)
+    count_passed = sum(c["status"] == "passed" for c in told)
     late = [f["feed"] for f in shown if f["is_late"]]
-    summary = [
-        f"{failed} checks failed, {len(troubled) - failed} warn, {sum(c['status'] == 'passed' for c in told)} passed.",
-        f"{sum(f.received for f in status.feeds)} records received, "
-        f"{sum(f.open_refusals for f in status.feeds)} refusals are open.",
-        f"Late: {', '.join(late)}." if late else "No feed is late.",
-    ]
-    text = _template().render(
+    return Report(
         made_at=f"{now:%Y-%m-%d %H:%M}",
         engine=warehouse.engine,
         verdict="failed" if failed else "warns" if troubled or late else "good",
-        summary=summary,
+        summary=[
+            f"{failed} checks failed, {len(troubled) - failed} warn, {count_passed} passed.",
+            f"{sum(f.received for f in status.feeds):,} records received, "
+            f"{sum(f.open_refusals for f in status.feeds):,} refusals are open.",
+            f"Late: {', '.join(late)}." if late else "No feed is late.",
+        ],
         feeds=shown,
         refused=refused,
         troubled=troubled,
         sound=[c for c in told if c not in troubled],
         issues=issues,
     )
-    return text, summary
 
 
 def report_asset(
@@ -89,12 +126,10 @@ def report_asset(
         description="One page: what came in, what was refused and why, every check with its trend, freshness per feed.",
     )
     def report(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        text, summary = page(feeds, bucket(), warehouse, context.instance, checks, between=between)
+        told = report_of(feeds, bucket(), warehouse, context.instance, checks, between=between)
         path = home / "report.html"
-        path.write_text(text)
-        return dg.MaterializeResult(
-            metadata={"summary": dg.MarkdownMetadataValue("\n\n".join(summary)), "page": dg.MetadataValue.path(path)}
-        )
+        path.write_text(told.page())
+        return dg.MaterializeResult(metadata={**told.metadata(), "page": dg.MetadataValue.path(path)})
 
     return report
 
@@ -104,6 +139,13 @@ def _template() -> Any:
     return Environment(
         loader=PackageLoader("c360_assets", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     ).get_template("report.html")
+
+
+def _markdown(names: Sequence[str], rows: Sequence[Mapping[str, Any]], below: str = "") -> str:
+    """Nothing where there are no rows."""
+    if not rows:
+        return ""
+    return f"{output.markdown(names, [[row[name] for name in names] for row in rows])}\n\n{below}".rstrip()
 
 
 def _fed(status: FeedStatus, feed: Feed, now: datetime) -> dict[str, Any]:
@@ -140,7 +182,7 @@ def _refused(session: Session) -> list[dict[str, Any]]:
     ):
         for reason in json.loads(reasons):
             found[feed, reason].append(tuple(rest))
-    ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))[:REASONS]
+    ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
     return [
         {
             "feed": feed,

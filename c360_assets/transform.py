@@ -23,7 +23,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
 from packaging.version import Version
 
-from c360_assets import pending
+from c360_assets import output, pending
 from c360_assets.feeds import Feed
 from c360_assets.pending import Lineage
 from c360_assets.processes import sign_run
@@ -356,11 +356,9 @@ def _sources(session: Session, view: str) -> Any:
 def _table(names: list[str], rows: list[tuple[Any, ...]], hidden: Collection[str]) -> Any:
     if not rows:
         return dg.MetadataValue.text("none: the rows were not kept")
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     masked = [name.lower() in hidden for name in names]
     told = [[MASK if m and v is not None else v for m, v in zip(masked, row, strict=True)] for row in rows]
-    lines += ["| " + " | ".join("" if v is None else str(v).replace("|", "\\|") for v in row) + " |" for row in told]
-    return dg.MetadataValue.md("\n".join(lines))
+    return dg.MetadataValue.md(output.markdown(names, told))
 
 
 def _text(metadata: Mapping[str, Any] | None, name: str) -> str:

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import dagster as dg
 
 from c360_assets.definitions import build_defs
-from c360_assets.report import page
+from c360_assets.report import REASONS, report_of
 from tests.parts import Platform
 
 HEADER = "customer_id,city,signup_date,updated_at\n"
@@ -47,8 +47,7 @@ def stopped_before_its_check(instance: dg.DagsterInstance) -> None:
 
 def page_of(platform: Platform, instance: dg.DagsterInstance, *checks: dg.AssetCheckKey, later: float = 0) -> str:
     now = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=later)
-    text, _ = page(platform.feeds, platform.bucket, platform.warehouse, instance, checks, now)
-    return text
+    return report_of(platform.feeds, platform.bucket, platform.warehouse, instance, checks, now).page()
 
 
 def test_an_empty_home_has_a_page_too(platform: Platform, instance: dg.DagsterInstance) -> None:
@@ -66,13 +65,25 @@ def test_the_page_says_what_came_in_what_was_refused_and_how_checks_stood(
     platform.sync()
     platform.put("b.csv", body.encode())
     text = page_of(platform, instance, checked(instance, True, False, True, False))
-    row = re.search(r"<tr><td>customers</td>.*?</tr>", text, re.DOTALL)
+    row = re.search(r'<tr><td class="name">customers</td>.*?</tr>', text, re.DOTALL)
     assert row and re.findall(r'class="n">(\d+)', row[0]) == ["1", "1", "3", "1", "0", "2"]
     assert "bad_date:signup_date" in text and "missing_column:customer_id" not in text
     assert 'aria-label="passed, failed, passed, failed"' in text
     assert '<div class="verdict failed">' in text and "1 checks failed, 0 warn, 0 passed." in text
     # What a source sends is shown, and does nothing.
     assert "<script" not in text and "&lt;script&gt;" in text
+
+
+def test_of_very_many_reasons_the_page_says_how_many_it_leaves_out(
+    platform: Platform, instance: dg.DagsterInstance
+) -> None:
+    for number in range(REASONS + 3):
+        rows = "1,x,y\n" * (1 if number < 3 else 2)
+        platform.put(f"{number}.csv", f"customer_id,c{number:02},c{number:02}\n{rows}".encode())
+    platform.sync()
+    text = page_of(platform, instance, checked(instance))
+    assert len(re.findall(r"<td>duplicate_column:", text)) == REASONS
+    assert "And 3 more reasons, with 3 records." in text
 
 
 def test_a_check_that_a_stopped_run_only_planned_stands_as_it_stood(
@@ -103,11 +114,22 @@ def test_the_page_stands_alone(platform: Platform, instance: dg.DagsterInstance)
     assert asked == [] and "url(" not in text and "@import" not in text
 
 
-def test_a_run_writes_the_page_and_says_where(platform: Platform, instance: dg.DagsterInstance) -> None:
-    platform.put("a.csv", (HEADER + "1,Rome,,2024-01-01\n").encode())
+def test_a_run_writes_the_page_and_says_where_and_what_is_in_it(
+    platform: Platform, instance: dg.DagsterInstance
+) -> None:
+    platform.put("a.csv", (HEADER + f"1,Rome,,2024-01-01\n2,{NASTY},soon,2024-01-01\n,Oslo,,2024-01-01\n").encode())
+    platform.sync()
     defs = build_defs(platform.settings, bucket=lambda: platform.bucket)
     job = defs.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(["serving", "report"])])
     (made,) = result.asset_materializations_for_node("serving__report")
     written = platform.settings.home / "report.html"
     assert made.metadata["page"].value == str(written) and "State of the data" in written.read_text()
+    told = {name: str(made.metadata[name].value) for name in ("summary", "what came in", "what was refused")}
+    assert "3 records received, 2 refusals are open." in told["summary"]
+    assert re.search(
+        r"^\| customers \| [\d: -]+ \| fresh, within 24 h \| 3 \| 1 \| 0 \| 2 \| 0 \|$", told["what came in"], re.M
+    )
+    assert "| customers | bad_date:signup_date | 1 |" in told["what was refused"]
+    # What a record says stays out of Dagster's storage.
+    assert "alert" not in str(made.metadata)
