@@ -153,7 +153,13 @@ def _head(now: pd.DataFrame) -> None:
         ("Customer since", str(known("customer_since") or NONE)[:10]),
         ("Last seen", str(known("last_seen_at") or NONE)[:10]),
     )
-    for line in (shown[:4], shown[4:]):
+    clicked = (
+        ("Visits", whole(known("count_sessions"))),
+        ("Pages seen", whole(known("count_page_views"))),
+        ("Put into the cart", whole(known("count_carts"))),
+        ("Last click", str(known("last_click_at") or NONE)[:10]),
+    )
+    for line in (shown[:4], shown[4:], *([clicked] if known("count_sessions") else [])):
         for place, (label, value) in zip(st.columns(4, border=True), line, strict=True):
             place.metric(label, value)
 

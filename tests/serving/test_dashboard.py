@@ -156,6 +156,20 @@ def test_a_customer_as_of_an_instant(gold: Gold) -> None:
     assert any("no such customer" in info.value for info in page.info)
 
 
+def test_a_customer_who_clicked_shows_it(gold: Gold) -> None:
+    fill(gold)
+    named = {"count_sessions": 3, "count_page_views": 1200, "count_carts": 2}
+    for name, count in named.items():
+        gold.execute(
+            f"alter table gold.vw_customer_360 add column {name} bigint",
+            f"update gold.vw_customer_360 set {name} = {count} where customer_id = 'C001'",
+        )
+    gold.serve()
+    seen = told(shown(gold, "customer", customer="C001"))
+    assert (seen["Visits"], seen["Pages seen"], seen["Put into the cart"]) == ("3", "1,200", "2")
+    assert "Visits" not in told(shown(gold, "customer", customer="C002"))
+
+
 @pytest.mark.parametrize("gold", ["sqlite"], indirect=True)
 def test_of_more_than_fit_the_oldest_and_the_least_wanting_are_left_out(
     gold: Gold, monkeypatch: pytest.MonkeyPatch
