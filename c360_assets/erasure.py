@@ -179,7 +179,7 @@ def erase(
         return found
     rows = _staged(session, naming, people, scope)
     refused = _refused(session, feed, people, scope)
-    objects = sorted({(key, etag) for key, etag, *_ in (*rows, *refused)})
+    objects = sorted({(key, etag) for key, etag, *_ in rows} | {(key, etag) for key, etag, *_ in refused})
     # One at a time: a person may be in thousands of them.
     versions = (_read(bucket, feed, naming, key, etag, people) for key, etag in objects)
     if rehearses:

@@ -39,7 +39,8 @@ def page(data: Data) -> None:
         with line:
             _line(versions, moments, at)
     # Only what is looked at is asked for and drawn.
-    history, happened, stated = st.tabs(["History", "Orders, receipts, tickets", "What was stated"], on_change="rerun")
+    parts = ["History", "Orders, receipts, tickets", "What was stated"]
+    history, happened, stated = st.tabs(parts, key="part", on_change="rerun")
     if history.open:
         with history:
             _history(versions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.testclient import TestClient
 
 from c360_assets.settings import Settings
-from c360_assets.store import Store
+from c360_assets.store import Snapshot, Store
 from serving.api import reads
 from serving.api.app import create_app
+from serving.api.reads import Reads
 from tests.serving.conftest import Gold, customer
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -231,9 +233,8 @@ def test_pages_of_others_may_ask_where_they_are_named(filled: Gold, key: str) ->
         }
         answer = client.get("/customers", headers=token() | {"Origin": "https://shop.example"})
         assert "ETag" in answer.headers["access-control-expose-headers"]
-        assert (
-            client.options("/customers", headers=asked).headers["access-control-allow-origin"] == "https://shop.example"
-        )
+        allowed = client.options("/customers", headers=asked)
+        assert allowed.status_code == 200 and allowed.headers["access-control-allow-origin"] == "https://shop.example"
         assert (
             "access-control-allow-origin"
             not in client.options("/customers", headers=asked | {"Origin": "https://x.example"}).headers
@@ -266,6 +267,42 @@ def test_a_page_is_of_the_generation_that_it_names(
     monkeypatch.undo()
     second = api.get("/customers")
     assert {row["city"] for row in second.json()["items"]} == {"Rome"} and second.headers["x-c360-generation"] == "2"
+
+
+def test_rows_and_the_name_of_their_generation_are_of_one_state_of_the_store(
+    filled: Gold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next generation is written as soon as the first question has its answer."""
+    asked = Reads(Store(filled.settings.serving_url))
+
+    def meanwhile(sql: str) -> None:
+        if sql == reads.GENERATION:
+            filled.execute("update gold.vw_customer_360 set city = 'Rome'")
+            filled.serve()
+
+    class Opened:
+        def __init__(self, opened: Any) -> None:
+            self._opened = opened
+
+        def execute(self, sql: str, *bound: Any) -> Any:
+            found = self._opened.execute(sql, *bound)
+            meanwhile(sql)
+            return found
+
+    def rows(read: Snapshot, sql: str, values: Any) -> Any:
+        found = answered(read, sql, values)
+        meanwhile(sql)
+        return found
+
+    opened, answered = asked._opened, Snapshot.rows
+    monkeypatch.setattr(asked, "_opened", lambda: Opened(opened()))
+    monkeypatch.setattr(Snapshot, "rows", rows)
+    city = "select doc from customers where customer_id = 'C001'"
+    generation, found = asyncio.run(asked.of_generation(city, {}))
+    assert generation.split()[0] == "1" and "Ulm" in found[0][0]
+    monkeypatch.undo()
+    assert "Rome" in asyncio.run(asked.rows(city, {}))[0][0]
+    asked.close()
 
 
 @pytest.mark.parametrize("gold", ["sqlite"], indirect=True)
