@@ -21,9 +21,10 @@ from generator.objects import GeneratedObject
 from generator.shop_truth import shop_events, star, stock
 from generator.till_truth import till_truth
 from generator.truth import truth_of_generated
+from tests.architecture import flow
 from tests.engine import analytics, late, reports, vault, views
 from tests.engine.analytics import Purchase, Sold, Version
-from tests.parts import UNIT_TESTS, Platform, digest, settings_at
+from tests.parts import UNIT_TESTS, Platform, digest, manifest_of, settings_at
 
 TABLES = (
     "gold.fct_order_items", "gold.fct_orders", "gold.fct_pos_lines", "gold.customer_sales", "gold.product_category_days",
@@ -39,6 +40,13 @@ MODELS = (
 AS_OF = (
     "top_customers", "customer_segments", "segment_moves", "cohort_retention", "basket_affinity", "anomalies", "product_category_sales",
 )  # fmt: skip
+# Models with unit tests beside them; those of the tills are run where the tills are tested.
+TESTED = (
+    "inventory", "anomalies", "product_categories", "fct_orders", "fct_order_items", "fct_pos_lines", "product_category_days",
+    "customer_sales", "top_customers", "customer_segments", "segment_moves", "cohort_retention", "basket_affinity",
+)  # fmt: skip
+# What a row may name before it comes, if ever it does.
+AWAITED = {("fct_order_items", "fct_orders"), ("dim_product", "dim_category"), ("product_categories", "dim_category")}
 # These are of all days that there were.
 OF_ALL_DAYS = ("top_customers", "anomalies", "product_category_sales")
 
@@ -282,6 +290,24 @@ def assert_issues(platform: Platform) -> None:
     ]
 
 
+def assert_keys(platform: Platform) -> None:
+    """A key that a model declares tells its rows apart, and one that names a row of another table finds it."""
+    _, manifest = manifest_of(platform.warehouse, platform.project)
+    refers, keys = flow.references(manifest), flow.primary_keys(manifest)
+    for table in {r.table for r in refers} | {r.to for r in refers}:
+        several = f"select 1 from gold.{table} group by {', '.join(keys[table])} having count(*) > 1"
+        assert platform.rows(several) == [], table
+    for each in refers:
+        pairs = list(zip(each.columns, each.to_columns, strict=True))
+        same = " and ".join(f"named.{to} = rows_of.{column}" for column, to in pairs)
+        given = " and ".join(f"rows_of.{column} is not null" for column in each.columns)
+        ((count, lost),) = platform.rows(
+            f"select count(*), count(case when not exists (select 1 from gold.{each.to} as named where {same}) then 1 end) "
+            f"from gold.{each.table} as rows_of where {given}"
+        )
+        assert count and (not lost or (each.table, each.to) in AWAITED), each
+
+
 def assert_only_what_is_touched_is_written(platform: Platform) -> None:
     """And what a wrong clock dates ahead makes no day the last one."""
     landed(platform, [late.refused()])
@@ -349,9 +375,9 @@ def test_any_order_gives_what_the_oracle_says_and_a_rebuild_gives(seed: int, tmp
     platform.build("--full-refresh", *MODELS)
     assert contents(platform) == before and vault.contents(platform) == stands
     vault.assert_checks_find(platform)
-    models = ("--select", "inventory", "anomalies", "product_categories", "--resource-type", "model")
-    units = platform.build(*models, "--resource-type", UNIT_TESTS)
-    assert {
-        "a_day_is_judged_by_its_weekdays_before_and_not_by_itself_or_later_ones",
-        "of_categories_of_one_name_the_first_one_counts",
-    } <= set(units)
+    assert_keys(platform)
+    _, manifest = manifest_of(platform.warehouse, platform.project)
+    units = {unit["name"] for unit in manifest["unit_tests"].values() if unit["model"] in TESTED}
+    assert {unit["model"] for unit in manifest["unit_tests"].values()} >= set(TESTED)
+    built = platform.build("--select", *TESTED, "--resource-type", "model", "--resource-type", UNIT_TESTS)
+    assert set(built) == units | set(TESTED)
