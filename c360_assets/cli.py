@@ -213,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--as-of", metavar="DAY", help="as if it were this day, YYYY-MM-DD (the last with a purchase that is over)"
     )
+    predict.add_argument("--known-at", metavar="T", help="by what was known then: as it was told at that instant")
 
     query = add("query", "query", "One read-only statement.")
     query.add_argument("sql")

@@ -261,6 +261,7 @@ def predict(options: argparse.Namespace, settings: Settings) -> int:
             date.fromisoformat(options.as_of)
         except ValueError:
             raise UsageError(f"--as-of: '{options.as_of}' is no day; say for example 2026-03-15") from None
+    known_at = _instant("--known-at", options.known_at)
     from c360_assets import predictions, runs
 
     if not predictions.is_installed():
@@ -269,7 +270,7 @@ def predict(options: argparse.Namespace, settings: Settings) -> int:
             "pip install --no-deps --require-hashes -r requirements-all.lock"
         )
     with local.dagster_instance(settings) as instance:
-        return runs.predict(settings, instance, as_of=options.as_of or "", say=say)
+        return runs.predict(settings, instance, as_of=options.as_of, known_at=known_at, say=say)
 
 
 def query(options: argparse.Namespace, settings: Settings) -> int:

@@ -1,12 +1,14 @@
 """Predictions: `gold.customer_value` and `gold.sales_forecast`, as of a day, where their extra is installed.
 
-Belongs here: what is read, what is written, and the assets. Only what was bought up to the day is read, so that the
-tables of any day can be made again; each day's rows stay until the same day is made anew.
+Belongs here: what is read, what is written, and the assets. Only what was bought up to the day is read, and on request
+only what was known at an instant, so that the tables of any day can be made again; each day's rows stay until the same
+day is made anew.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from importlib.util import find_spec
 from typing import Any
@@ -47,9 +49,9 @@ SALES_FORECAST = {
 _PURCHASES = """
     select currency, customer_id, bought_on, sum(amount)
     from (
-        select currency, customer_id, order_day as bought_on, amount from gold.fct_orders where is_sale
+        select currency, customer_id, order_day as bought_on, amount from {orders} as orders where is_sale
         union all
-        select currency, customer_id, sales_date as bought_on, amount from gold.fct_pos_lines where kind = 'sale'
+        select currency, customer_id, sales_date as bought_on, amount from {lines} as lines where kind = 'sale'
     ) as bought
     where customer_id is not null and bought_on <= ? and amount > 0
     group by currency, customer_id, bought_on
@@ -57,7 +59,7 @@ _PURCHASES = """
 """
 _SALES = """
     select currency, category_id, sales_date, gross_revenue
-    from gold.product_category_days
+    from {days} as days
     where sales_date <= ?
     order by currency, category_id, sales_date
 """
@@ -65,18 +67,44 @@ _SALES = """
 _LAST_DAY = """
     select max(day)
     from (
-        select order_day as day from gold.fct_orders where is_sale
+        select order_day as day from {orders} as orders where is_sale
         union all
-        select sales_date as day from gold.fct_pos_lines where kind = 'sale'
+        select sales_date as day from {lines} as lines where kind = 'sale'
     ) as days
-    where day < (select cast(max(loaded_at) as date) from staging.object_ledger)
+    where day < (select cast(max(loaded_at) as date) from staging.object_ledger where loaded_at <= ?)
 """
 
 
 class AsOf(dg.Config):
-    """`as_of`: YYYY-MM-DD; without it the last day, of those that are over, on which anything was bought."""
+    """`as_of`: YYYY-MM-DD; without it the last day, of those that are over, on which anything was bought.
+
+    `known_at`: an instant; what came, was corrected or was cancelled after it is not looked at.
+    """
 
     as_of: str = ""
+    known_at: str = ""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The facts as they are, or as they were known at an instant, UTC without zone."""
+
+    session: Session
+    at: datetime | None = None
+
+    def rows(self, sql: str, day: date | None = None) -> list[tuple[Any, ...]]:
+        """What a query gives of `{orders}`, `{lines}` and `{days}`. Its one parameter is the day, or, without one, the
+        instant."""
+        tables = {"orders": "gold.fct_orders", "lines": "gold.fct_pos_lines", "days": "gold.product_category_days"}
+        if self.at is not None:
+            tables = {
+                "orders": self.session.called("gold.fct_orders_as_of", [self.at]),
+                "lines": self.session.called("core.pos_line_as_of", [self.at]),
+                "days": self.session.called(
+                    "gold.product_category_sales_as_of", [datetime.combine(day or date.max, time()), self.at]
+                ),
+            }
+        return self.session.rows(sql.format(**tables), [day or self.at or datetime(9999, 12, 31)])
 
 
 def is_installed() -> bool:
@@ -101,20 +129,23 @@ def _asset(
     warehouse: Warehouse,
     table: str,
     columns: Mapping[str, str],
-    rows_as_of: Callable[[Session, date], list[tuple[object, ...]]],
+    rows_as_of: Callable[[Known, date], list[tuple[object, ...]]],
     text: str,
     policy: Mapping[str, Any],
 ) -> dg.AssetsDefinition:
     def made(config: AsOf) -> dg.MaterializeResult[None]:
+        at = _instant(config.known_at) if config.known_at else None
         with warehouse.reading() as session:
-            day = date.fromisoformat(config.as_of) if config.as_of else _last_day(session)
-            rows = rows_as_of(session, day) if day else []
+            known = Known(session, at)
+            day = date.fromisoformat(config.as_of) if config.as_of else _last_day(known)
+            rows = rows_as_of(known, day) if day else []
         with warehouse.writing(f"writing gold.{table}") as session:
             session.ensure(f"gold.{table}", columns)
             with session.transaction():
                 session.execute(f"delete from gold.{table} where as_of = ?", [day])
                 insert(session, f"gold.{table}", columns, rows)
-        return dg.MaterializeResult(metadata={"as of": str(day), "dagster/row_count": len(rows)})
+        metadata = {"as of": str(day), "known at": str(at or "now"), "dagster/row_count": len(rows)}
+        return dg.MaterializeResult(metadata=metadata)
 
     reads = [dg.AssetKey(name.split(".")) for name in READS]
     asset: dg.AssetsDefinition = dg.asset(key=["gold", table], deps=reads, description=text, **policy)(made)
@@ -131,10 +162,10 @@ _FORECAST_TEXT = (
 )
 
 
-def customer_values(session: Session, as_of: date) -> list[tuple[object, ...]]:
+def customer_values(known: Known, as_of: date) -> list[tuple[object, ...]]:
     """The rows of `gold.customer_value`; none for a currency in which too few customers bought twice."""
     bought: dict[str, list[tuple[str, date, float]]] = defaultdict(list)
-    for currency, customer, day, amount in session.rows(_PURCHASES, [as_of]):
+    for currency, customer, day, amount in known.rows(_PURCHASES, as_of):
         bought[currency].append((customer, day, float(amount)))
     rows: list[tuple[object, ...]] = []
     for currency, purchases in bought.items():
@@ -152,10 +183,10 @@ def customer_values(session: Session, as_of: date) -> list[tuple[object, ...]]:
     return rows
 
 
-def sales_forecasts(session: Session, as_of: date) -> list[tuple[object, ...]]:
+def sales_forecasts(known: Known, as_of: date) -> list[tuple[object, ...]]:
     """The rows of `gold.sales_forecast`; none for a category that has sold for less than eight weeks."""
     series: dict[tuple[str, str | None], dict[date, float]] = defaultdict(dict)
-    for currency, category, day, revenue in session.rows(_SALES, [as_of]):
+    for currency, category, day, revenue in known.rows(_SALES, as_of):
         series[currency, category][day] = float(revenue)
     rows: list[tuple[object, ...]] = []
     for (currency, category), days in series.items():
@@ -176,10 +207,16 @@ def _daily(days: Mapping[date, float], as_of: date) -> Sequence[float]:
     return [days.get(first + timedelta(n), 0.0) for n in range((as_of - first).days + 1)]
 
 
-def _last_day(session: Session) -> date | None:
+def _last_day(known: Known) -> date | None:
     day: date | None
-    ((day,),) = session.rows(_LAST_DAY)
+    ((day,),) = known.rows(_LAST_DAY)
     return day
+
+
+def _instant(text: str) -> datetime:
+    """UTC without zone."""
+    stated = datetime.fromisoformat(text)
+    return stated.astimezone(UTC).replace(tzinfo=None) if stated.tzinfo else stated
 
 
 def _decimal(value: float | None) -> Decimal | None:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 
 import dagster as dg
@@ -77,8 +78,16 @@ def work(
         at_work.run(stop)
 
 
-def predict(settings: Settings, instance: dg.DagsterInstance, *, as_of: str, say: Callable[[str], None]) -> int:
-    """Makes the predictions as of the day, YYYY-MM-DD or nothing for the last one; returns the exit code."""
+def predict(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    *,
+    as_of: str | None = None,
+    known_at: datetime | None = None,
+    say: Callable[[str], None],
+) -> int:
+    """Makes the predictions as of the day, YYYY-MM-DD or the last one, by what was known at an instant, or is now;
+    returns the exit code."""
     with quiet(settings):
         warehouse = open_warehouse(settings, announce=say)
         defs = build_defs(settings, warehouse=warehouse)
@@ -87,12 +96,13 @@ def predict(settings: Settings, instance: dg.DagsterInstance, *, as_of: str, say
                 f"the dbt project {settings.dbt_project} lacks what predictions read: gold.fct_orders and others"
             )
         job = defs.resolve_job_def(automation.PREDICTIONS)
+        asked = {"as_of": as_of or "", "known_at": known_at.isoformat() if known_at else ""}
         result = job.execute_in_process(
             instance=instance,
             raise_on_error=False,
             tags=process_tags(),
             run_config={
-                "ops": {name: {"config": {"as_of": as_of}} for name in job.graph.node_dict},
+                "ops": {name: {"config": asked} for name in job.graph.node_dict},
                 "loggers": {"console": {}},
             },
         )

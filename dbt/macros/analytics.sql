@@ -340,10 +340,7 @@
     {% if day is none -%}
     select * from {{ ref('customer') }}
     {%- else -%}
-    select * from {{ versions_of('customer', known_at) }} as versions
-    where
-      valid_from < {{ day }} + 1
-      and (valid_to is null or valid_to >= {{ day }} + 1)
+    select * from {{ held_at_end_of('customer', day, known_at) }} as versions
     {%- endif %}
   )
 

@@ -70,6 +70,7 @@
     {%- do tell_alone(told[false], null_grains, told[true]) -%}
   {%- endif -%}
 
+  {{ run_hooks(post_hooks, inside_transaction=True) }}
   {{ run_hooks(post_hooks, inside_transaction=False) }}
   {%- do persist_docs(target_relation, model) -%}
   {{ return({'relations': [target_relation] + ([changes] if carries is not none else [])}) }}

@@ -65,6 +65,11 @@
 {% macro duckdb__date_of_days(number) %}(date '1970-01-01' + {{ number }}){% endmacro %}
 {% macro snowflake__date_of_days(number) %}dateadd(day, {{ number }}, to_date('1970-01-01')){% endmacro %}
 
+{#- The clock, for tests alone: no table may depend on it. -#}
+{% macro utc_now() %}{{ return(adapter.dispatch('utc_now', 'c360')()) }}{% endmacro %}
+{% macro duckdb__utc_now() %}timezone('UTC', current_timestamp){% endmacro %}
+{% macro snowflake__utc_now() %}sysdate(){% endmacro %}
+
 {#- 1 for Monday to 7; the first day of its month. -#}
 {% macro iso_weekday(day) %}{{ return(adapter.dispatch('iso_weekday', 'c360')(day)) }}{% endmacro %}
 {% macro duckdb__iso_weekday(day) %}cast(isodow({{ day }}) as integer){% endmacro %}

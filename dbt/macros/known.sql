@@ -13,6 +13,17 @@
   {%- endif -%}
 {%- endmacro %}
 
+{#- Those that had begun by the end of `day`, an expression; and those that held then. -#}
+{% macro begun_by_end_of(entity_name, day, known_at=none) -%}
+  (select * from {{ versions_of(entity_name, known_at) }} as versions where valid_from < {{ day }} + 1)
+{%- endmacro %}
+{% macro held_at_end_of(entity_name, day, known_at=none) -%}
+  (
+    select * from {{ begun_by_end_of(entity_name, day, known_at) }} as begun
+    where valid_to is null or valid_to >= {{ day }} + 1
+  )
+{%- endmacro %}
+
 {#- The records of an entity that stand. -#}
 {% macro standing(entity_name, known_at=none) -%}
   {%- if known_at is none -%}
@@ -45,6 +56,23 @@
   {%- endif -%}
 {%- endmacro %}
 
+{#- Post-hook of the orders: the table function `fct_orders_as_of(known_at)`, which gives them as they were known. -#}
+{% macro orders_function() %}
+  {%- if execute -%}
+    {%- set columns = [
+      'source varchar', 'order_id varchar', 'customer_id varchar', 'ordered_at ' ~ timestamp_type(), 'order_day date', 'order_status varchar',
+      'is_sale boolean', 'payment_method varchar', 'currency varchar', 'order_amount decimal(18, 4)', 'amount decimal(38, 4)',
+    ] -%}
+    {%- set rows -%}
+      select
+        source, order_id, customer_id, ordered_at, cast(ordered_at as date) as order_day, order_status, is_sale, payment_method, currency,
+        order_amount, amount
+      from {{ facts_of_orders(argument('known_at')) }} as orders
+    {%- endset -%}
+    {%- do table_function(as_of_name(this), columns, [(['known_at'], rows)]) -%}
+  {%- endif -%}
+{% endmacro %}
+
 {% macro facts_of_order_items(known_at=none) -%}
   {%- if known_at is none -%}
     {{ ref('fct_order_items') }}
@@ -54,7 +82,11 @@
       items.source,
       items.order_id,
       items.product_id,
+      items.quantity,
+      {{ amount_of_item() }} as amount,
+      placed.currency,
       placed.is_sale,
+      placed.ordered_at,
       cast(placed.ordered_at as date) as order_day
     from ({{ items_ordered(known_at) }}) as items
     left join ({{ orders_placed(known_at) }}) as placed

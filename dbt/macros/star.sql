@@ -6,11 +6,11 @@
 {%- endmacro %}
 
 {#-
-  For each key and instant of `rows` the version of the history that held then: key, instant, `valid_from`, `match`
+  For each key and instant of `rows` which of the `versions` held then: key, instant, `valid_from`, `match`
   (`version`; `later`, where the first version begins only afterwards: it stands for what was there; `gap`, after a delete).
-  A key that the history does not have has no row: nobody is invented.
+  A key that has none has no row: nobody is invented.
 -#}
-{% macro version_at(history, key, rows, instant) -%}
+{% macro version_at(versions, key, rows, instant) -%}
   {%- set held = 'versions.valid_from <= asked.' ~ instant ~ ' and (versions.valid_to is null or versions.valid_to > asked.' ~ instant ~ ')' %}
   select
     asked.{{ key }},
@@ -27,7 +27,7 @@
   from (
     select distinct {{ key }}, {{ instant }} from {{ rows }} where {{ key }} is not null and {{ instant }} is not null
   ) as asked
-  inner join {{ ref(history) }} as versions on asked.{{ key }} = versions.{{ key }}
+  inner join {{ versions }} as versions on asked.{{ key }} = versions.{{ key }}
   group by asked.{{ key }}, asked.{{ instant }}
 {%- endmacro %}
 

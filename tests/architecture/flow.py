@@ -1,10 +1,12 @@
-"""docs/flow.md, made from dbt's manifest: `python -m tests.architecture.flow` writes it anew."""
+"""The diagrams of docs/flow.md, made from dbt's manifest: `python -m tests.architecture.flow` writes them anew."""
 
 from __future__ import annotations
 
 import json
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +64,72 @@ def diagram(manifest: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "```"])
 
 
+@dataclass(frozen=True)
+class Reference:
+    """Columns of a table that name a row of another by columns of that, where there is one."""
+
+    table: str
+    columns: tuple[str, ...]
+    to: str
+    to_columns: tuple[str, ...]
+
+
+def models_of(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {node["name"]: node for node in manifest["nodes"].values() if node["resource_type"] == "model"}
+
+
+def constraints(model: Mapping[str, Any], kind: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Columns and expression of each constraint of the kind, which columns declare, or the model of several of them."""
+    for each in model["constraints"]:
+        if each["type"] == kind:
+            yield tuple(each["columns"]), each["expression"] or ""
+    for name, column in model["columns"].items():
+        for each in column["constraints"]:
+            if each["type"] == kind:
+                yield (name,), each["expression"] or ""
+
+
+def primary_keys(manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """{table: what a row of it stands for}: the grain where it is refreshed by that, else the primary key declared."""
+    found = {}
+    for name, model in models_of(manifest).items():
+        declared = [columns for columns, _ in constraints(model, "primary_key")]
+        if key := model["config"].get("grain") or next(iter(declared), None):
+            found[name] = tuple(key)
+    return found
+
+
+def references(manifest: Mapping[str, Any]) -> list[Reference]:
+    """Every foreign key that a model declares."""
+    found = []
+    for name, model in models_of(manifest).items():
+        for columns, expression in constraints(model, "foreign_key"):
+            named = re.fullmatch(r"(\w+) \((.+)\)", expression)
+            assert named, f"{name}: a foreign key says: table (column, ...), and not: {expression}"
+            found.append(Reference(name, columns, named[1], tuple(named[2].split(", "))))
+    return sorted(found, key=lambda each: (each.to, each.table, each.columns))
+
+
+def star(manifest: Mapping[str, Any]) -> str:
+    """A mermaid entity diagram: tables that others refer to or that refer to others, with the columns of their keys."""
+    models, keys, refers = models_of(manifest), primary_keys(manifest), references(manifest)
+    lines = ["```mermaid", "erDiagram"]
+    for table in sorted({r.table for r in refers} | {r.to for r in refers}):
+        foreign = {column for r in refers if r.table == table for column in r.columns}
+        lines.append(f"  {table} {{")
+        for column in dict.fromkeys([*keys.get(table, ()), *sorted(foreign)]):
+            marks = [mark for mark, of in (("PK", keys.get(table, ())), ("FK", foreign)) if column in of]
+            lines.append(f"    {models[table]['columns'][column]['data_type']} {column} {', '.join(marks)}")
+        lines.append("  }")
+    lines += [f'  {r.to} |o--o{{ {r.table} : "{", ".join(r.columns)}"' for r in refers]
+    return "\n".join([*lines, "```"])
+
+
 def document(manifest: Mapping[str, Any]) -> str:
-    """The document with the diagram as it has to be."""
-    text = DOCUMENT.read_text()
-    return f"{text.split(BEGIN)[0]}{BEGIN}\n\n{diagram(manifest)}\n\n{END}{text.split(END)[1]}"
+    """The document with the diagrams as they have to be."""
+    head, *parts = DOCUMENT.read_text().split(BEGIN)
+    made = zip((diagram(manifest), star(manifest)), parts, strict=True)
+    return head + "".join(f"{BEGIN}\n\n{each}\n\n{END}{part.split(END)[1]}" for each, part in made)
 
 
 def main() -> None:

@@ -243,7 +243,7 @@ def test_what_a_model_waits_for_stands_in_a_comment_of_it_and_nowhere_else(manif
             assert lines and all(line.startswith("-- ") for line in lines), model["name"]
 
 
-def test_the_diagram_of_the_flow_is_as_the_manifest_has_it(manifest: Mapping[str, Any]) -> None:
+def test_the_diagrams_of_flow_and_star_are_as_the_manifest_has_them(manifest: Mapping[str, Any]) -> None:
     assert flow.DOCUMENT.read_text() == flow.document(manifest), "python -m tests.architecture.flow writes it anew"
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from c360_assets import automation, predictions, registers
-from c360_assets.settings import Settings
+from c360_assets.landing import Bucket
+from c360_assets.settings import PROJECT, Settings
 from c360_assets.warehouse import Warehouse, insert, open_warehouse
+from tests.parts import Platform, settings_at
 from tests.unit.test_predictions import AS_OF, purchases, weekly
 
 installed = pytest.mark.skipif(
@@ -59,9 +63,9 @@ def gold(warehouse: Warehouse) -> None:
             insert(session, f"gold.{table}", columns, found)
 
 
-def made(warehouse: Warehouse, as_of: str = "") -> None:
+def made(warehouse: Warehouse, as_of: str = "", known_at: str = "") -> None:
     assets = predictions.prediction_assets(warehouse, predictions.READS)
-    config = {"ops": {a.node_def.name: {"config": {"as_of": as_of}} for a in assets}}
+    config = {"ops": {a.node_def.name: {"config": {"as_of": as_of, "known_at": known_at}} for a in assets}}
     assert dg.materialize(assets, run_config=config).success
 
 
@@ -70,6 +74,9 @@ def rows_of(warehouse: Warehouse, sql: str) -> list[tuple[Any, ...]]:
         return [tuple(map(str, row)) for row in session.rows(sql)]
 
 
+MODELS = (
+    "--exclude-resource-type", "test", "--select", "+fct_orders", "+fct_pos_lines", "+product_category_sales",
+)  # fmt: skip
 VALUES = "select * from gold.customer_value where as_of = cast('{}' as date) order by currency, customer_id"
 FORECASTS = "select * from gold.sales_forecast where as_of = cast('{}' as date) order by category_id, sales_date"
 
@@ -96,6 +103,45 @@ def test_the_tables_of_any_day_are_made_again_to_the_cent(engine: str, request: 
     assert [rows_of(warehouse, sql.format(day)) for sql in (VALUES, FORECASTS)] == before
     made(warehouse)
     assert rows_of(warehouse, VALUES.format(AS_OF)) != last[0]
+
+
+def sold(platform: Platform, name: str, orders: Sequence[tuple[str, date, float]], *more: tuple[str, str, str]) -> None:
+    """Lands orders of one cup each, beside further objects: feed, header and lines."""
+    numbered = [(f"{name}{n}", *order) for n, order in enumerate(orders)]
+    objects = [
+        ("orders", "order_id,customer_id,order_date,order_amount,currency", "".join(f"{o},{c},{d},{a},EUR\n" for o, c, d, a in numbered)),
+        ("order_items", "order_item_id,order_id,product_id,quantity,price", "".join(f"{o},{o},cup,1,{a}\n" for o, _, _, a in numbered)),
+        *more,
+    ]  # fmt: skip
+    for feed, header, lines in objects:
+        platform.put(f"{name}_{feed}_of_{len(lines)}.csv", f"{header}\n{lines}".encode(), feed)
+    for feed in sorted({feed for feed, *_ in objects}):
+        platform.load(feed)
+    platform.build(*MODELS)
+
+
+@installed
+def test_what_was_told_of_a_day_is_told_again_by_what_was_known_then(tmp_path: Path, bucket: Bucket) -> None:
+    """Orders of before the day that came late, one that was cancelled, and the cups in another category since spring."""
+    platform = Platform(settings_at(tmp_path / "home"), bucket, project=PROJECT / "dbt")
+    cups = "product_id,product_name,category_id,updated_at"
+    categories = ("categories", "category_id,category_name,updated_at", "C1,Cups,2023-01-01\nC2,Gifts,2023-01-01\n")
+    sold(platform, "first", purchases(300, 9), ("products", cups, "cup,Cup,C1,2023-01-01\n"), categories)
+    ((known_at,),) = platform.rows("select max(loaded_at) from staging.object_ledger")
+    made(platform.warehouse)
+    tables = [f"select * from gold.{table} order by all" for table in ("customer_value", "sales_forecast")]
+    told = [rows_of(platform.warehouse, sql) for sql in tables]
+    assert all(told) and {row[2] for row in told[1]} == {"C1"}
+    ((day,),) = platform.rows("select distinct as_of from gold.customer_value")
+    late = [(f"c{n:04}", day - timedelta(5), 99.0) for n in range(300)] + [("c0001", day + timedelta(3), 5.0)]
+    cancelled = ("orders", "order_id,order_status", "first0,cancelled\nfirst1,cancelled\n")
+    sold(platform, "late", late, ("products", cups, "cup,Cup,C2,2024-03-01\n"), cancelled)
+    made(platform.warehouse, day.isoformat())
+    now = [rows_of(platform.warehouse, sql) for sql in tables]
+    assert now[0] != told[0] and {row[2] for row in now[1]} == {"C1", "C2"}
+    # The last day is another now, too.
+    made(platform.warehouse, known_at=known_at.isoformat())
+    assert [rows_of(platform.warehouse, sql) for sql in tables] == told
 
 
 @installed

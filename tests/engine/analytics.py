@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import combinations
 from statistics import median
@@ -23,6 +24,32 @@ class Purchase:
     day: date
     name: str | None
     net: Decimal
+
+
+@dataclass(frozen=True)
+class Sold:
+    """One item of an order, or line of a receipt; `purchase` is what counts as one, None for a refund."""
+
+    product: str | None
+    at: datetime
+    day: date
+    currency: str
+    purchase: str | None
+    units: Decimal
+    revenue: Decimal
+    refunds: Decimal
+
+
+@dataclass(frozen=True, order=True)
+class Version:
+    """From when to when something said so: `texts` are the lists of categories of a product, by id and by name, or the one name of a category."""
+
+    begun: datetime
+    ended: datetime | None
+    texts: tuple[str | None, ...]
+
+    def holds(self, at: datetime) -> bool:
+        return self.begun <= at and (self.ended is None or at < self.ended)
 
 
 def fifths(values: dict[Row, Any], from_above: bool = False) -> dict[Row, int]:
@@ -97,6 +124,37 @@ def affinity(bought: Sequence[tuple[str, str, date]], day: date, least: int = 2)
         for (a, b), count in both.items()
         if count >= least
     }
+
+
+def category_sales(
+    sold: Sequence[Sold],
+    products: Mapping[str, Sequence[Version]],
+    categories: Mapping[str, Sequence[Version]],
+    day: date,
+) -> set[Row]:
+    """day, category, its name, currency, purchases, units, gross revenue, refunds; of what had begun by the end of the day."""
+    end = datetime.combine(day, time.max)
+    names = {key: version.texts[0] for key, found in categories.items() for version in found if version.holds(end)}
+
+    def category(each: Sold) -> str | None:
+        begun = sorted(v for v in products.get(each.product or "", ()) if v.begun <= end)
+        held = [v for v in begun if v.holds(each.at)] or [v for v in begun[:1] if v.begun > each.at]
+        if not held:
+            return None
+        by_id, by_name = (re.split("[;|]", text or "")[0].strip() for text in held[0].texts)
+        called = [key for key, name in names.items() if name and name.lower() == by_name.lower()]
+        return by_id or min(called, default=None)
+
+    of: dict[Row, list[Sold]] = defaultdict(list)
+    for each in sold:
+        if each.day <= day:
+            key = category(each)
+            of[each.day, key, names.get(key or ""), each.currency].append(each)
+    return {
+        (*key, len({e.purchase for e in found if e.purchase}),
+         *(f"{sum((getattr(e, name) for e in found), Decimal(0)):.4f}" for name in ("units", "revenue", "refunds")))
+        for key, found in of.items()
+    }  # fmt: skip
 
 
 def anomalies(net: Mapping[tuple[str, str, date], Decimal], last: date) -> dict[Row, float]:

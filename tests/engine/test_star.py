@@ -21,9 +21,10 @@ from generator.objects import GeneratedObject
 from generator.shop_truth import shop_events, star, stock
 from generator.till_truth import till_truth
 from generator.truth import truth_of_generated
+from tests.architecture import flow
 from tests.engine import analytics, late, reports, vault, views
-from tests.engine.analytics import Purchase
-from tests.parts import UNIT_TESTS, Platform, digest, settings_at
+from tests.engine.analytics import Purchase, Sold, Version
+from tests.parts import UNIT_TESTS, Platform, digest, manifest_of, settings_at
 
 TABLES = (
     "gold.fct_order_items", "gold.fct_orders", "gold.fct_pos_lines", "gold.customer_sales", "gold.product_category_days",
@@ -36,7 +37,18 @@ MODELS = (
     "+vault", "+vw_customer_360", "+vw_product_analytics", "+vw_order_analytics", "+vw_customer_moments", "+vw_stock",
     "+segment_counts", "+segment_move_counts", "+feed_days",
 )  # fmt: skip
-AS_OF = ("top_customers", "customer_segments", "segment_moves", "cohort_retention", "basket_affinity", "anomalies")
+AS_OF = (
+    "top_customers", "customer_segments", "segment_moves", "cohort_retention", "basket_affinity", "anomalies", "product_category_sales",
+)  # fmt: skip
+# Models with unit tests beside them; those of the tills are run where the tills are tested.
+TESTED = (
+    "inventory", "anomalies", "product_categories", "fct_orders", "fct_order_items", "fct_pos_lines", "product_category_days",
+    "customer_sales", "top_customers", "customer_segments", "segment_moves", "cohort_retention", "basket_affinity",
+)  # fmt: skip
+# What a row may name before it comes, if ever it does.
+AWAITED = {("fct_order_items", "fct_orders"), ("dim_product", "dim_category"), ("product_categories", "dim_category")}
+# These are of all days that there were.
+OF_ALL_DAYS = ("top_customers", "anomalies", "product_category_sales")
 
 
 @dataclass(frozen=True)
@@ -157,6 +169,7 @@ def assert_analytics(platform: Platform) -> None:
             if day == last:
                 assert rows and set(platform.rows(table)) == rows
         assert_top(platform, purchases, day, of)
+        assert_categories(platform, day, of)
         seen.append(wanted)
     assert seen[0] != seen[1] and seen[0][2] != seen[1][2]
     moves = "select customer_id, currency, segment_before, segment from gold.segment_moves"
@@ -175,10 +188,10 @@ def analytics_now(platform: Platform) -> Believed:
 
 
 def analytics_known(platform: Platform, then: Believed) -> Believed:
-    """The same tables made again, by what had come then. Two of them are of all days that there were."""
+    """The same tables made again, by what had come then."""
     known = {}
     for name in AS_OF:
-        day = "9999-12-30" if name in ("top_customers", "anomalies") else then.day
+        day = "9999-12-30" if name in OF_ALL_DAYS else then.day
         of = f"(timestamp '{day} 00:00:00', timestamp '{then.known_at}')"
         known[name] = _ordered(platform, f"gold.{name}_as_of{of}")
     return replace(then, tables=known)
@@ -209,6 +222,38 @@ def assert_top(platform: Platform, purchases: Sequence[Purchase], day: date, of:
     assert {tuple(row) for row in top} == {
         (*key, rank, net[key], key[1] in names, names.get(key[1])) for key, rank in ranks.items() if rank <= 100
     }
+
+
+def assert_categories(platform: Platform, day: date, of: str) -> None:
+    """The days up to this one, in the categories that its end knew."""
+    sold = [
+        Sold(*row)
+        for row in platform.rows(
+            """
+            select product_id, ordered_at, order_day, currency, source || order_id, coalesce(quantity, 0), coalesce(amount, 0), 0
+            from gold.fct_order_items where is_sale and order_day is not null
+            union all
+            select product_id, sold_at, sales_date, currency, case when kind = 'sale' then store_id || transaction_id end,
+                case when kind = 'sale' then quantity else 0 end, case when kind = 'sale' then amount else 0 end,
+                case when kind = 'refund' then amount else 0 end
+            from gold.fct_pos_lines
+            """
+        )
+    ]
+    versions: dict[str, dict[str, list[Version]]] = {}
+    for entity, texts in (("product", "category_id, category"), ("category", "category_name")):
+        found = versions[entity] = defaultdict(list)
+        for key, begun, ended, *told in platform.rows(
+            f"select {entity}_id, valid_from, valid_to, {texts} from core.{entity}_history"
+        ):
+            found[key].append(Version(begun, ended, tuple(told)))
+    shown = (
+        "select sales_date, category_id, category_name, currency, count_purchases, cast(units_sold as varchar), "
+        f"cast(gross_revenue as varchar), cast(refunds as varchar) from gold.product_category_sales{of}"
+    )
+    rows = platform.rows(shown)
+    assert set(rows) == analytics.category_sales(sold, versions["product"], versions["category"], day)
+    assert len(rows) == len(set(rows))
 
 
 def assert_issues(platform: Platform) -> None:
@@ -245,6 +290,24 @@ def assert_issues(platform: Platform) -> None:
     ]
 
 
+def assert_keys(platform: Platform) -> None:
+    """A key that a model declares tells its rows apart, and one that names a row of another table finds it."""
+    _, manifest = manifest_of(platform.warehouse, platform.project)
+    refers, keys = flow.references(manifest), flow.primary_keys(manifest)
+    for table in {r.table for r in refers} | {r.to for r in refers}:
+        several = f"select 1 from gold.{table} group by {', '.join(keys[table])} having count(*) > 1"
+        assert platform.rows(several) == [], table
+    for each in refers:
+        pairs = list(zip(each.columns, each.to_columns, strict=True))
+        same = " and ".join(f"named.{to} = rows_of.{column}" for column, to in pairs)
+        given = " and ".join(f"rows_of.{column} is not null" for column in each.columns)
+        ((count, lost),) = platform.rows(
+            f"select count(*), count(case when not exists (select 1 from gold.{each.to} as named where {same}) then 1 end) "
+            f"from gold.{each.table} as rows_of where {given}"
+        )
+        assert count and (not lost or (each.table, each.to) in AWAITED), each
+
+
 def assert_only_what_is_touched_is_written(platform: Platform) -> None:
     """And what a wrong clock dates ahead makes no day the last one."""
     landed(platform, [late.refused()])
@@ -261,6 +324,11 @@ def assert_only_what_is_touched_is_written(platform: Platform) -> None:
         assert 0 < len(keys) < len(platform.table(table)), table
     assert platform.rows(last_day) == as_it_was
     late.assert_anomalies(platform)
+
+
+def contents(platform: Platform) -> dict[str, str]:
+    """What every table that is refreshed by its changes holds."""
+    return {table: digest([tuple(row.values()) for row in platform.table(table)]) for table in TABLES}
 
 
 def _from_keys(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -298,19 +366,17 @@ def test_any_order_gives_what_the_oracle_says_and_a_rebuild_gives(seed: int, tmp
     assert_issues(platform)
     views.assert_right(platform)
     vault.assert_holds(platform)
-    stands = vault.contents(platform)
     found = reports.page(platform)
     if os.environ.get("C360_WRITE_DOCS"):
         reports.PAGE.write_text(found)
     assert found == reports.PAGE.read_text(), "docs/analyses.md is not true any more: C360_WRITE_DOCS=1 writes it anew"
-    before = {table: digest([tuple(row.values()) for row in platform.table(table)]) for table in TABLES}
-    platform.build("--full-refresh", *MODELS)
-    assert {table: digest([tuple(row.values()) for row in platform.table(table)]) for table in TABLES} == before
-    assert vault.contents(platform) == stands
-    models = ("--select", "inventory", "anomalies", "product_categories", "--resource-type", "model")
-    units = platform.build(*models, "--resource-type", UNIT_TESTS)
-    assert {
-        "a_day_is_judged_by_its_weekdays_before_and_not_by_itself_or_later_ones",
-        "of_categories_of_one_name_the_first_one_counts",
-    } <= set(units)
     assert_only_what_is_touched_is_written(platform)
+    before, stands = contents(platform), vault.contents(platform)
+    platform.build("--full-refresh", *MODELS)
+    assert contents(platform) == before and vault.contents(platform) == stands
+    assert_keys(platform)
+    _, manifest = manifest_of(platform.warehouse, platform.project)
+    units = {unit["name"] for unit in manifest["unit_tests"].values() if unit["model"] in TESTED}
+    assert {unit["model"] for unit in manifest["unit_tests"].values()} >= set(TESTED)
+    built = platform.build("--select", *TESTED, "--resource-type", "model", "--resource-type", UNIT_TESTS)
+    assert set(built) == units | set(TESTED)

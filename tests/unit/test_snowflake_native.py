@@ -218,8 +218,8 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_table_functions_parse_and_give_the_columns_that_they_declare(heard: list[str]) -> None:
     form = r"\s*create or replace function ([\w.]+)\((.*?)\)\s*returns table \((.*)\)\s*as \$\$(.*)\$\$\s*"
     found = [matched for sql in heard if (matched := re.fullmatch(form, sql, re.DOTALL))]
-    # Two of each entity, one of till lines, two of each analysis.
-    assert len(found) == 2 * len(ENTITIES) + 1 + 2 * 6
+    # Two of each entity, one of till lines and one of orders, two of each analysis.
+    assert len(found) == 2 * len(ENTITIES) + 2 + 2 * 7
     for matched in found:
         name, arguments, columns, body = matched.groups()
         told = [each.split() for each in arguments.split(", ")]

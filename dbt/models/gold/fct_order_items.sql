@@ -61,13 +61,13 @@ final as (
     {{ amount_of_item() }} as amount,
     products.cost as unit_cost
   from placed
-  left join ({{ version_at('product_history', 'product_id', 'placed', 'ordered_at') }}) as product_versions
+  left join ({{ version_at(ref('product_history'), 'product_id', 'placed', 'ordered_at') }}) as product_versions
     on placed.product_id = product_versions.product_id
     and placed.ordered_at = product_versions.ordered_at
   left join {{ ref('dim_product') }} as products
     on product_versions.product_id = products.product_id
     and product_versions.valid_from = products.valid_from
-  left join ({{ version_at('customer_history', 'customer_id', 'placed', 'ordered_at') }}) as customer_versions
+  left join ({{ version_at(ref('customer_history'), 'customer_id', 'placed', 'ordered_at') }}) as customer_versions
     on placed.customer_id = customer_versions.customer_id
     and placed.ordered_at = customer_versions.ordered_at
 )

@@ -6,9 +6,11 @@
     keep_together=['order_day'],
     carries=['order_day', 'currency', 'customer_id'],
     silent=['customer_key', 'customer_match'],
+    post_hook="{{ orders_function() }}",
 ) }}
 
 -- depends_on: {{ ref('shop_order_log') }}, {{ ref('shop_transaction_log') }}, {{ ref('customer_log') }}
+-- depends_on: {{ ref('shop_order_history') }}, {{ ref('order_item_history') }}, {{ ref('shop_transaction_history') }}
 with
 
 orders as (
@@ -58,7 +60,7 @@ final as (
   left join items
     on touched.source = items.source
     and touched.order_id = items.order_id
-  left join ({{ version_at('customer_history', 'customer_id', 'touched', 'ordered_at') }}) as customer_versions
+  left join ({{ version_at(ref('customer_history'), 'customer_id', 'touched', 'ordered_at') }}) as customer_versions
     on touched.customer_id = customer_versions.customer_id
     and touched.ordered_at = customer_versions.ordered_at
 )

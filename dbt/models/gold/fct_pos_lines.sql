@@ -43,13 +43,13 @@ final as (
     touched.unit_price,
     touched.amount
   from touched
-  left join ({{ version_at('product_history', 'product_id', 'touched', 'sold_at') }}) as product_versions
+  left join ({{ version_at(ref('product_history'), 'product_id', 'touched', 'sold_at') }}) as product_versions
     on touched.product_id = product_versions.product_id
     and touched.sold_at = product_versions.sold_at
   left join {{ ref('dim_product') }} as products
     on product_versions.product_id = products.product_id
     and product_versions.valid_from = products.valid_from
-  left join ({{ version_at('customer_history', 'customer_id', 'touched', 'sold_at') }}) as customer_versions
+  left join ({{ version_at(ref('customer_history'), 'customer_id', 'touched', 'sold_at') }}) as customer_versions
     on touched.customer_id = customer_versions.customer_id
     and touched.sold_at = customer_versions.sold_at
 )
