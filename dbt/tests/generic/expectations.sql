@@ -130,7 +130,7 @@ gaps as (
   select
     hour,
     datediff('hour', lag(hour) over (order by hour), hour) as count_hours,
-    row_number() over (order by hour desc) as nth
+    row_number() over (order by hour desc nulls last) as nth
   from hours
 ),
 
