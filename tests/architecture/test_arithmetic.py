@@ -56,7 +56,6 @@ def test_nulls_are_never_left_to_greatest_and_least() -> None:
         "models/gold/vw_customer_360.sql",  # of what is coalesced to a time that is no null
         "tests/generic/expectations.sql",  # of medians of sizes, which are there, and of counts that are coalesced
         "macros/anomalies.sql",  # of constants and of what is not null in its where
-        "tests/generic/expectations.sql",  # of counts, of medians of groups that are there, and of constants
     }
 
 
