@@ -144,7 +144,7 @@ def _asset(
             with session.transaction():
                 session.execute(f"delete from gold.{table} where as_of = ?", [day])
                 insert(session, f"gold.{table}", columns, rows)
-        metadata = {"as of": str(day), "known at": str(at or "now"), "dagster/row_count": len(rows)}
+        metadata: dict[str, Any] = {"as of": str(day), "known at": str(at or "now"), "dagster/row_count": len(rows)}
         return dg.MaterializeResult(metadata=metadata)
 
     reads = [dg.AssetKey(name.split(".")) for name in READS]
