@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import random
 import sqlite3
 from collections.abc import Iterable
 from decimal import Decimal
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from c360_assets.landing import Bucket
+from c360_assets.settings import PROJECT
 from tests.parts import Platform, settings_at
 
 SALES = (
@@ -19,7 +21,49 @@ SALES = (
     "refunds, net_revenue from gold.daily_sales_summary order by 1, 2, 3"
 )
 
+# (what we say, what SQLite says of the files)
+TOTALS = [
+    ("select kind, count(*), cast(sum(amount) * 1000 as bigint) from gold.fct_pos_lines group by kind",
+     "select 'sale', count(*), sum(amount) from sale union all select 'refund', count(*), sum(amount) from refund"),
+    ("select substr(cast(sales_date as varchar), 1, 7), cast(sum(net_revenue) * 1000 as bigint) from gold.daily_sales_summary group by 1",
+     "select substr(day, 1, 7), sum(amount) from (select day, amount from sale union all select day, -amount from refund) group by 1"),
+    ("select customer_id, count_purchases, cast(gross_revenue * 1000 as bigint), cast(refunds * 1000 as bigint) from gold.customer_sales",
+     "select customer, count(distinct bought), sum(sold), sum(given) from (select customer, invoice as bought, amount as sold, 0 as given "
+     "from sale union all select customer, null, 0, amount from refund) where customer is not null group by 1"),
+    ("select customer_id, revenue_rank from gold.top_customers where revenue_rank <= 10",
+     "select customer, rank() over (order by sum(amount) desc) from (select customer, amount from sale union all "
+     "select customer, -amount from refund) where customer is not null group by 1 order by 2 limit 10"),
+    ("select count(*), count(distinct transaction_id), cast(sum(amount) * 1000 as bigint) from gold.fct_pos_lines "
+     "where kind = 'sale' and customer_match = 'none'",
+     "select count(*), count(distinct invoice), sum(amount) from sale where customer is null"),
+    ("select product_id, cast(sum(quantity) as bigint), cast(sum(amount) * 1000 as bigint) from gold.fct_pos_lines where kind = 'sale' group by 1",
+     "select product, sum(quantity), sum(amount) from sale group by 1"),
+    ("select product_id, cast(sum(quantity) as bigint), cast(sum(amount) * 1000 as bigint) from gold.fct_pos_lines where kind = 'refund' group by 1",
+     "select product, -sum(quantity), sum(amount) from refund group by 1"),
+    ("select extract(hour from sold_at), count(distinct transaction_id) from gold.fct_pos_lines where kind = 'sale' group by 1",
+     "select cast(substr(at, 12, 2) as integer), count(distinct invoice) from sale group by 1"),
+    ("select transaction_id, cast(sum(amount) * 1000 as bigint) from gold.fct_pos_lines where kind = 'sale' group by 1 order by 2 desc limit 10",
+     "select invoice, sum(amount) from sale group by 1 order by 2 desc limit 10"),
+    ("select product_id, cast(stock as bigint) from core.inventory",
+     "select product, 100 - sum(quantity) from (select product, quantity from sale union all select product, quantity from refund) group by 1"),
+    ("select cast(cohort_month as varchar), months_since, count_active from gold.cohort_retention",
+     "select first || '-01', 12 * (substr(month, 1, 4) - substr(first, 1, 4)) + substr(month, 6) - substr(first, 6), count(*) from "
+     "(select distinct customer, substr(day, 1, 7) as month from sale) join (select customer, min(substr(day, 1, 7)) as first from sale "
+     "where customer is not null group by 1) using (customer) group by 1, 2"),
+    ("select customer_id, days_since_purchase, count_purchases from gold.customer_segments",
+     "select customer, cast(julianday((select max(day) from sale where customer is not null)) - julianday(max(day)) as integer), "
+     "count(distinct invoice) from sale where customer is not null group by 1"),
+    ("select other_product_id, count_both from gold.basket_affinity where product_id = '85123A'",
+     "with basket as (select distinct invoice, product from sale), small as (select invoice from basket group by 1 having count(*) <= 50) "
+     "select o.product, count(*) from basket as o join basket as p using (invoice) join small using (invoice) "
+     "where p.product = '85123A' and o.product > p.product group by 1 having count(*) >= 2"),
+    ("select reasons, count(*) from clean.pos_line_rows where reasons <> '[]' and _key not like '%again-%' group by 1",
+     "select '[\"price_not_positive\"' || case when quantity <= 0 then ',\"quantity_not_positive\"' else '' end || ']', count(*) "
+     "from line where price <= 0 group by 1"),
+]  # fmt: skip
+
 ONLY_TILL = ("--exclude-resource-type", "test", "--select", "+daily_sales_summary")
+WHOLE_GOLD = (*ONLY_TILL, "+top_customers", "+cohort_retention", "+basket_affinity", "+customer_segments", "+inventory")
 
 
 @pytest.fixture(scope="module")
@@ -27,30 +71,44 @@ def days(shared: Path) -> list[Path]:
     return sorted((shared / "data" / "pos_online_retail").glob("*.csv"))
 
 
-def by_sqlite(files: Iterable[Path]) -> list[tuple[object, ...]]:
-    """Daily sales by another tool, in thousandths: SQLite has no exact decimals."""
+def in_sqlite(files: Iterable[Path]) -> sqlite3.Connection:
+    """The lines in another tool, prices in thousandths: SQLite has no exact decimals."""
     database = sqlite3.connect(":memory:")
-    database.execute("create table line (invoice, day, quantity integer, price integer)")
+    database.execute("create table line (invoice, product, quantity integer, at, day, price integer, customer)")
     for file in files:
         with file.open(newline="", encoding="utf-8") as text:
             database.executemany(
-                "insert into line values (?, ?, ?, ?)",
+                "insert into line values (?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (r["InvoiceNo"], r["InvoiceDate"][:10], int(r["Quantity"]), int(Decimal(r["UnitPrice"]) * 1000))
+                    (
+                        r["InvoiceNo"], r["StockCode"], int(r["Quantity"]), r["InvoiceDate"], r["InvoiceDate"][:10],
+                        int(Decimal(r["UnitPrice"]) * 1000), r["CustomerID"].removesuffix(".0") or None,
+                    )
                     for r in csv.DictReader(text)
                 ),
-            )
-    found = database.execute(
+            )  # fmt: skip
+    database.executescript(
         """
-        with sale as (select * from line where quantity > 0 and price > 0 and invoice not like 'C%' and invoice not like 'A%'),
-        refund as (select * from line where invoice like 'C%' and quantity < 0 and price > 0),
-        sold as (select day, count(distinct invoice) t, count(*) l, sum(quantity) u, sum(quantity * price) g from sale group by day),
-        given as (select day, sum(-quantity * price) r from refund group by day),
+        create table sale as select *, quantity * price as amount from line
+        where quantity > 0 and price > 0 and invoice not like 'C%' and invoice not like 'A%';
+        create table refund as select *, -quantity * price as amount from line
+        where invoice like 'C%' and quantity < 0 and price > 0;
+        """
+    )
+    return database
+
+
+def by_sqlite(files: Iterable[Path]) -> list[tuple[object, ...]]:
+    """Daily sales by another tool."""
+    found = in_sqlite(files).execute(
+        """
+        with sold as (select day, count(distinct invoice) t, count(*) l, sum(quantity) u, sum(amount) g from sale group by day),
+        given as (select day, sum(amount) r from refund group by day),
         every as (select day from sold union select day from given)
         select every.day, coalesce(t, 0), coalesce(l, 0), coalesce(u, 0), coalesce(g, 0), coalesce(r, 0)
         from every left join sold using (day) left join given using (day) order by 1
         """
-    ).fetchall()
+    )
     milli = Decimal(1000)
     return [
         (day, "online", "GBP", t, lines, Decimal(units), Decimal(g) / milli, Decimal(r) / milli, Decimal(g - r) / milli)
@@ -80,6 +138,35 @@ def test_every_line_of_half_a_year_is_accounted_for_and_every_day_confirmed(
     assert platform.rows(
         "select count(*), count(distinct customer_id) from core.pos_line where customer_id like '%.0'"
     ) == [(0, 0)]
+
+
+def test_days_in_any_order_and_some_twice_come_to_the_totals_that_sqlite_confirms(
+    days: list[Path], tmp_path: Path, bucket: Bucket
+) -> None:
+    """The whole of gold, in two halves of half a year."""
+    chance = random.Random(11)
+    twice = chance.sample(days, 8)
+    objects = [*((day.name, day) for day in days), *((f"again-{day.name}", day) for day in twice)]
+    chance.shuffle(objects)
+    half = len(objects) // 2
+    shuffled = Platform(settings_at(tmp_path), bucket, project=PROJECT / "dbt")
+    for part in (objects[:half], objects[half:]):
+        for name, day in part:
+            shuffled.put(name, day.read_bytes(), feed="online_retail")
+        shuffled.load("online_retail")
+        shuffled.build(*WHOLE_GOLD)
+    database = in_sqlite(days)
+    for ours, theirs in TOTALS:
+        found = sorted(tuple(map(str, row)) for row in shuffled.rows(ours))
+        assert found == sorted(tuple(map(str, row)) for row in database.execute(theirs)), ours
+        assert found
+    # A line that came twice counts once, whichever came first; what is refused is refused twice.
+    copies, refused = (
+        in_sqlite(twice).execute("select count(*), count(case when price <= 0 then 1 end) from line").fetchone()
+    )
+    assert shuffled.rows(
+        "select sum(received), sum(accepted), sum(quarantined), sum(duplicates) from clean.accounting"
+    ) == [(245_903 + copies, 244_425, 1_478 + refused, copies - refused)]
 
 
 def test_days_late_twice_renamed_and_cut_come_to_the_same_gold(
