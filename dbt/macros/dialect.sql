@@ -112,7 +112,7 @@
 
 {#-
   A JSON document, read once, of which `fields` are taken as text, and of the array `array`, if one is named, the
-  `line_fields` of each element. What is no such thing is null. A number comes as the shortest text that reads as the same double.
+  `line_fields` of each element. What is no such thing is null. A number comes as some text of the same double: DuckDB says 1.0, Snowflake 1.
 -#}
 {% macro json_document(payload, fields, array=none, line_fields=[]) %}
   {{- return(adapter.dispatch('json_document', 'c360')(payload, fields, array, line_fields)) -}}

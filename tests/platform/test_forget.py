@@ -25,7 +25,7 @@ from c360_assets.cli import DONE
 from c360_assets.erasure import ErasureError, Forgotten, Scope, erase, exactly
 from c360_assets.landing import Bucket
 from c360_assets.persons import NobodyFound
-from tests.parts import Platform, settings_at, without_shop
+from tests.parts import Platform, on_duckdb, settings_at, without_shop
 
 C360 = Path(sys.executable).with_name("c360")
 HEAD = "customer_id,first_name,last_name,email,street,city,updated_at"
@@ -331,6 +331,7 @@ def test_in_every_feed_nothing_is_left_also_of_a_number(tmp_path: Path, monkeypa
             forgetting.forget(settings, None, "2026", "asked", lambda _: None)  # type: ignore[arg-type]
 
 
+@on_duckdb
 @pytest.mark.skipif(not os.environ.get("C360_ERASURE"), reason="takes minutes: make erasure runs it")
 @pytest.mark.parametrize("shop", [False, True])
 def test_by_command_nothing_is_left_and_everything_made_again_from_s3_holds_nothing(tmp_path: Path, shop: bool) -> None:  # fmt: skip

@@ -18,12 +18,11 @@ import boto3
 import pytest
 
 from c360_assets import staging
-from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket, Listed
 from c360_assets.settings import PROJECT
-from c360_assets.warehouse import Session
-from tests.parts import Platform, Row, digest, settings_at
+from c360_assets.warehouse import Session, Warehouse
+from tests.parts import Platform, Row, command_environment, digest, settings_at
 
 NO_TESTS = ("--exclude-resource-type", "test")
 HEADER = "customer_id,city"
@@ -104,7 +103,7 @@ class Story:
 
     def history(self, prefix: str) -> list[Row]:
         return self.platform.rows(
-            "select customer_id, city, strftime(valid_from, '%Y-%m-%d'), strftime(valid_to, '%Y-%m-%d'), ended_by "
+            "select customer_id, city, cast(cast(valid_from as date) as varchar), cast(cast(valid_to as date) as varchar), ended_by "
             f"from core.customer_history where customer_id like '{prefix}-%' order by all"
         )
 
@@ -204,7 +203,7 @@ def test_a_copy_under_another_name_is_loaded_and_all_its_rows_are_duplicates(sto
 def test_a_copy_whose_name_states_another_instant_brings_no_ops_that_are_accepted(story: Story) -> None:
     last = story.rounds[-1]
     assert last.accounting["customer_20240102120000.csv", etag(INSTANT)] == (1, 1, 0, 0)
-    log = "select event_time::varchar from core.customer_log where customer_id = 'instant-1' order by all"
+    log = "select cast(event_time as varchar) from core.customer_log where customer_id = 'instant-1' order by all"
     assert story.platform.rows(log) == [("2024-01-02 00:00:00",), ("2024-01-02 12:00:00",)]
     assert story.history("instant") == [("instant-1", "Rome", "2024-01-02", None, None)]
 
@@ -347,7 +346,7 @@ def test_the_log_names_an_object_that_stands_as_where_an_event_came_from(story: 
         from core.customer_log as log
         where not exists (
             select 1 from staging.customers as staged
-            where (staged._key, staged._etag, staged._row) = (log._key, log._etag, log._row) and staged._superseded_at is null
+            where staged._key = log._key and staged._etag = log._etag and staged._row = log._row and staged._superseded_at is null
         )
     """
     assert story.platform.rows(lost) == []
@@ -464,25 +463,16 @@ BIG = int(os.environ.get("C360_BIG_TESTS") or 0) * 500 or 30  # MB
 
 LOAD_AND_MEASURE = """
     import resource
-    import sys
-    from pathlib import Path
 
-    import boto3
-
-    from c360_assets import landing, staging
+    from c360_assets import local, staging
     from c360_assets.feeds import load_feeds
     from c360_assets.settings import PROJECT, Settings
     from c360_assets.warehouse import open_warehouse
 
-    endpoint, bucket, home = sys.argv[1:]
-    s3 = boto3.client(
-        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t"
-    )
-    settings = Settings.load({"C360_HOME": home})
+    settings = Settings.load()
     feed = load_feeds([PROJECT / "dbt" / "models" / "staging"])["customers"]
     loaded = staging.load_new(
-        feed, landing.Bucket(s3, bucket, "stream_data"), open_warehouse(settings), settings.spool,
-        objects=500, size=1 << 30,
+        feed, local.landing_bucket(settings), open_warehouse(settings), settings.spool, objects=500, size=1 << 30
     )
     print(loaded.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
@@ -505,9 +495,10 @@ def test_a_large_object_is_loaded_in_memory_that_does_not_grow_with_it(
     file.unlink()
     script = tmp_path / "load.py"
     script.write_text(textwrap.dedent(LOAD_AND_MEASURE))
+    environment = command_environment(platform.settings.home, platform.bucket, s3_endpoint, platform.warehouse)
     told = subprocess.run(
-        [sys.executable, script, s3_endpoint, platform.bucket.name, platform.settings.home],
-        env=os.environ | {"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=True,
+        [sys.executable, script],
+        env=environment | {"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     loaded, peak = int(told[0]), int(told[1])
     assert loaded == rows
@@ -523,11 +514,9 @@ class Crash(Exception):
 
 
 class Counted:
-    """A DuckDB warehouse that fails at the n-th thing it is asked, and counts what it is asked."""
+    """A warehouse that fails at the n-th thing it is asked, and counts what it is asked."""
 
-    target = "duckdb"
-
-    def __init__(self, inner: DuckDBWarehouse, fail_at: int | None = None) -> None:
+    def __init__(self, inner: Warehouse, fail_at: int | None = None) -> None:
         self.inner = inner
         self.fail_at = fail_at
         self.asked: list[str] = []
