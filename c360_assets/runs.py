@@ -117,7 +117,8 @@ def _told(result: dg.ExecuteInProcessResult, say: Callable[[str], None]) -> int:
     for check in failed:
         word = "failed" if check.severity == dg.AssetCheckSeverity.ERROR else "warns"
         say(f"check {check.asset_key.to_user_string()}: {check.check_name} {word}")
-    if any(c.severity == dg.AssetCheckSeverity.ERROR for c in failed):
+    # Of a model's test that failed only the run's own end says that it held something up.
+    if any(c.severity == dg.AssetCheckSeverity.ERROR and (c.blocking or not result.success) for c in failed):
         say(f"run {result.run_id[:8]}: a blocking check failed; what comes after it was not built")
         return BLOCKED
     if not result.success:

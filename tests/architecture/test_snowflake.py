@@ -13,7 +13,6 @@ OF_DUCKDB = {"test_backup.py", "test_kill.py", "test_remembering.py"}
 # Of these no run on fakesnow has come to a good end.
 NOT_YET = {
     "test_clickstream.py",
-    "test_engines.py",
     "test_forget.py",
     "test_ledger.py",
     "test_online_retail.py",

@@ -286,3 +286,20 @@ def test_an_object_that_blocks_is_built_by_nobody_until_it_is_taken_as_it_is(
     finally:
         for key in keys:
             client.delete_object(Bucket=home.settings.bucket, Key=key)
+
+
+@pytest.mark.parametrize(("blocks", "code"), [(False, DONE), (True, BLOCKED)])
+def test_a_check_that_holds_nothing_up_ends_no_run(blocks: bool, code: int) -> None:
+    """Old events make a feed's freshness fail, and everything of them is there."""
+
+    @dg.asset
+    def rows() -> None: ...
+
+    @dg.asset_check(asset=rows, blocking=blocks)
+    def are_fresh() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.ERROR)
+
+    job = dg.Definitions([rows], asset_checks=[are_fresh]).resolve_implicit_global_asset_job_def()
+    told: list[str] = []
+    assert runs._told(job.execute_in_process(raise_on_error=False), told.append) == code
+    assert told[0] == "check rows: are_fresh failed"

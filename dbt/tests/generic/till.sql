@@ -87,8 +87,13 @@ select * from {{ model }}
 {#- Sums of the days against sums of the lines. -#}
 {% test equals_lines(model, lines) %}
 with days as (
-  select currency, sum(count_lines) as count_lines, sum(units_sold) as units_sold, sum(gross_revenue) as gross_revenue,
-    sum(refunds) as refunds, sum(net_revenue) as net_revenue
+  select
+    currency,
+    sum(count_lines) as count_lines,
+    cast(sum(units_sold) as decimal(38, 4)) as units_sold,
+    cast(sum(gross_revenue) as decimal(38, 4)) as gross_revenue,
+    cast(sum(refunds) as decimal(38, 4)) as refunds,
+    cast(sum(net_revenue) as decimal(38, 4)) as net_revenue
   from {{ model }}
   group by currency
 ),
@@ -97,10 +102,10 @@ lines as (
   select
     currency,
     sum(case when kind = 'sale' then 1 else 0 end) as count_lines,
-    sum(case when kind = 'sale' then quantity else 0 end) as units_sold,
-    sum(case when kind = 'sale' then amount else 0 end) as gross_revenue,
-    sum(case when kind = 'refund' then amount else 0 end) as refunds,
-    sum(case when kind = 'sale' then amount else -amount end) as net_revenue
+    cast(sum(case when kind = 'sale' then quantity else 0 end) as decimal(38, 4)) as units_sold,
+    cast(sum(case when kind = 'sale' then amount else 0 end) as decimal(38, 4)) as gross_revenue,
+    cast(sum(case when kind = 'refund' then amount else 0 end) as decimal(38, 4)) as refunds,
+    cast(sum(case when kind = 'sale' then amount else -amount end) as decimal(38, 4)) as net_revenue
   from {{ lines }}
   where kind in ('sale', 'refund')
   group by currency
