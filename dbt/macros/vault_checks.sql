@@ -49,7 +49,8 @@
 
 {#-
   Of what some rows say, what the table lacks: by hash keys alone, because failing rows are kept and shown. `said`: {rows, where: a condition on them,
-  within: {column: a relation that has it, too}, hubs: {hash column: {business key: expression}}, columns: {column: expression}}; `links` as `hubs`,
+  within: {column: a relation that has it, too}, level: {log of core: table of the vault, which may wait for a run of its feed while the worker
+  has brought core on: then nothing is lacking yet}, hubs: {hash column: {business key: expression}}, columns: {column: expression}}; `links` as `hubs`,
   for hash keys of links.
 -#}
 {% macro vault_lacking(table, said) -%}
@@ -58,6 +59,9 @@
   {%- for column, key in (said.links or {}).items() %}{% do wanted.update({column: content_hash(key, {})}) %}{% endfor -%}
   {%- do wanted.update(said.columns or {}) -%}
   {%- set conditions = [said.where or 'true'] -%}
+  {%- for log, told in (said.level or {}).items() if execute -%}
+    {%- do conditions.append('not exists (select 1 from (' ~ consumed_by(log) ~ ' and batch not in (' ~ consumed_by(told) ~ ')) as ahead)') -%}
+  {%- endfor -%}
   {%- for column, relation in (said.within or {}).items() -%}
     {%- do conditions.append(column ~ ' in (select ' ~ column ~ ' from ' ~ relation ~ ')') -%}
   {%- endfor %}
