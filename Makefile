@@ -46,7 +46,7 @@ up: install ## S3, generator, Dagster UI and daemon with the sensors on, API, da
 	@$(BIN)/c360 up --generate
 
 test: install lint types ## lint, type check, all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .
