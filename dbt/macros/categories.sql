@@ -95,6 +95,22 @@
   group by sales_date, category_id, currency
 {% endmacro %}
 
+{#- Such days with the name of their category, one of `categories`. -#}
+{% macro days_with_names(days, categories) %}
+  select
+    days.sales_date,
+    days.category_id,
+    categories.category_name,
+    days.currency,
+    days.count_purchases,
+    days.units_sold,
+    days.gross_revenue,
+    days.refunds,
+    days.net_revenue
+  from {{ days }} as days
+  left join {{ categories }} as categories on days.category_id = categories.category_id
+{% endmacro %}
+
 {#- The days of categories up to `day`, as products and categories were at its end. -#}
 {% macro category_sales(day, known_at=none) %}
   with
@@ -150,26 +166,17 @@
       and versions.valid_from = dated_products.valid_from
   ),
 
-  items_found as (
+  {%- for sold, sold_at in [('items', 'ordered_at'), ('lines', 'sold_at')] %}
+  {{ sold }}_found as (
     select
-      items.*,
+      {{ sold }}.*,
       found.category_id
-    from items
+    from {{ sold }}
     left join found
-      on items.product_id = found.product_id
-      and items.ordered_at = found.sold_at
+      on {{ sold }}.product_id = found.product_id
+      and {{ sold }}.{{ sold_at }} = found.sold_at
   ),
-
-  lines_found as (
-    select
-      lines.*,
-      found.category_id
-    from lines
-    left join found
-      on lines.product_id = found.product_id
-      and lines.sold_at = found.sold_at
-  ),
-
+  {% endfor %}
   sales as (
     {{ sales_in_categories('items_found', 'lines_found') }}
   ),
@@ -178,16 +185,5 @@
     {{ sums_of_category_days('sales') }}
   )
 
-  select
-    days.sales_date,
-    days.category_id,
-    categories.category_name,
-    days.currency,
-    days.count_purchases,
-    days.units_sold,
-    days.gross_revenue,
-    days.refunds,
-    days.net_revenue
-  from days
-  left join {{ held_at_end_of('category', day, known_at) }} as categories on days.category_id = categories.category_id
+  {{ days_with_names('days', held_at_end_of('category', day, known_at)) }}
 {% endmacro %}
