@@ -26,14 +26,20 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from bench.api import GOLD, PERSONAL
 from bench.parts import home, report
 from c360_assets import serve
 from c360_assets.settings import Settings
 from c360_assets.store import Change, Store
 from c360_assets.warehouse import open_warehouse
 
+PERSONAL = ("email", "first_name", "last_name", "phone", "street")
 TABLES = {
+    "vw_customer_360": """
+        select 'C' || i as customer_id, 'City ' || hash(i) % 500 as city, 'Country ' || i % 30 as country, 'ann' || i || '@example.org' as email,
+        'Ann' as first_name, 'Lee' || i as last_name, '+49 30 ' || i as phone, i || ' Long Street' as street, timestamp '2026-01-01' as valid_from,
+        3 as count_versions, i % 20 as count_orders, 'EUR' as currency, cast(i % 999 as decimal(38, 4)) as gross_revenue,
+        'loyal' as segment, timestamp '2026-06-01' as last_order_at, timestamp '2026-07-01' as last_seen_at
+        from range({customers}) as r(i)""",
     "dim_customer": """
         select 'k' || i || '-' || v as customer_key, 'C' || i as customer_id, 'City ' || (i + v) % 500 as city,
           'ann' || i || '@example.org' as email, 'Ann' as first_name, 'Lee' || i as last_name,
@@ -93,7 +99,6 @@ def fill(settings: Settings, customers: int) -> None:
     with open_warehouse(settings).writing("bench") as session:
         session.execute("create schema gold")
         session.execute("create table gold.consumed_batches (model varchar, batch varchar)")
-        session.execute(GOLD.format(customers))
         for name, sql in TABLES.items():
             session.execute(f"create table gold.{name} as {sql.format(customers=customers)}")
     sources = serve.sources(PERSONAL)

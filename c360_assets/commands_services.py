@@ -12,7 +12,6 @@ from pathlib import Path
 
 from c360_assets import local
 from c360_assets.cli import DONE, ERROR, UsageError, say
-from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.feeds import load_feeds
 from c360_assets.parts import Parts
 from c360_assets.settings import PROJECT, Settings
@@ -85,8 +84,6 @@ def worker(options: argparse.Namespace, settings: Settings) -> int:
     from c360_assets import lease, runs
 
     warehouse = open_warehouse(settings, announce=say)
-    if not isinstance(warehouse, DuckDBWarehouse):
-        raise UsageError("the worker is for DuckDB; on Snowflake tasks do its part: c360 snowflake bootstrap --native")
     asked: list[int] = []
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda number, _: asked.append(number))

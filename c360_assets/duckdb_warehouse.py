@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -53,6 +53,7 @@ class DuckDBWarehouse:
     target = "duckdb"
     database = ""
     starts_dbt = ""
+    does_without_dbt = True
 
     def __init__(
         self,
@@ -66,6 +67,8 @@ class DuckDBWarehouse:
         self.wait = wait
         self.announce = announce
         self._lock = path.with_suffix(".lock")
+        # Who waits holds this one, shared.
+        self._asked = path.with_suffix(".asked")
         self._kept = _Kept()
 
     def dbt_environment(self) -> dict[str, str]:
@@ -73,7 +76,6 @@ class DuckDBWarehouse:
 
     @contextmanager
     def kept(self, purpose: str) -> Iterator[None]:
-        """One connection for all units of work of this thread in the body: opening the file costs more than most."""
         if self._kept.connection is not None:
             yield
             return
@@ -185,6 +187,27 @@ class DuckDBWarehouse:
                 self._connect(read_only=True, until=until).close()
             yield
 
+    def is_wanted(self) -> bool:
+        """Does another process wait for it?"""
+        if not self._asked.exists():
+            return False
+        with self._asked.open("a") as asked:
+            try:
+                fcntl.flock(asked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    @contextmanager
+    def dbt_here(self) -> Iterator[None]:
+        from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+        try:
+            yield
+        finally:
+            # Else this process keeps DuckDB's lock on the file.
+            DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
+
     @contextmanager
     def _locked(self, mode: int, purpose: str, until: float) -> Iterator[None]:
         self._lock.parent.mkdir(parents=True, exist_ok=True)
@@ -205,22 +228,24 @@ class DuckDBWarehouse:
         return connection
 
     def _wait(self, attempt: Callable[[], T], busy: type[Exception], until: float) -> T:
-        said = False
-        while True:
-            try:
-                return attempt()
-            except busy as error:
-                if isinstance(error, duckdb.IOException) and "lock" not in str(error):
-                    raise
-                if time.monotonic() >= until:
-                    raise WarehouseBusy(
-                        f"the warehouse {self.path} is still held by {self._holder()}; try again later, or wait longer "
-                        "with C360_WAIT (seconds)"
-                    ) from None
-                if not said:
-                    self.announce(f"waiting for the warehouse, held by {self._holder()}")
-                    said = True
-                time.sleep(0.1)
+        with ExitStack() as asking:
+            said = False
+            while True:
+                try:
+                    return attempt()
+                except busy as error:
+                    if isinstance(error, duckdb.IOException) and "lock" not in str(error):
+                        raise
+                    if time.monotonic() >= until:
+                        raise WarehouseBusy(
+                            f"the warehouse {self.path} is still held by {self._holder()}; try again later, or wait "
+                            "longer with C360_WAIT (seconds)"
+                        ) from None
+                    if not said:
+                        self.announce(f"waiting for the warehouse, held by {self._holder()}")
+                        said = True
+                        fcntl.flock(asking.enter_context(self._asked.open("a")), fcntl.LOCK_SH)
+                    time.sleep(0.1)
 
     def _holder(self) -> str:
         try:

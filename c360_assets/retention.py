@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,25 @@ OF_WORKER, OF_OTHERS = timedelta(days=1), timedelta(days=30)
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 # Of each check so many of its last evaluations are kept, whatever became of their runs.
 EVALUATIONS = 30
+# Seconds between two looks for runs that are too old; between two while there are more, of which a few go at once.
+_EVERY, _ON, _AT_ONCE = 300.0, 5.0, 3
+
+
+class Pruning:
+    """What is too old goes, a few runs at a time, in the pauses of a process that stays."""
+
+    def __init__(self, instance: dg.DagsterInstance, dagster_home: Path) -> None:
+        self._instance, self._home = instance, dagster_home
+        self._at = time.monotonic()
+
+    def look(self) -> None:
+        """Takes away a few, if it is time again."""
+        if time.monotonic() < self._at:
+            return
+        is_more = prune(self._instance, self._home, most=_AT_ONCE) == _AT_ONCE
+        if not is_more:
+            prune_evaluations(self._home)
+        self._at = time.monotonic() + (_ON if is_more else _EVERY)
 
 
 def prune(instance: dg.DagsterInstance, dagster_home: Path, *, most: int = 200, now: datetime | None = None) -> int:

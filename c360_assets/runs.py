@@ -15,12 +15,11 @@ import dagster as dg
 from c360_assets import automation, event_log, local, transform
 from c360_assets.cli import BLOCKED, DONE, ERROR
 from c360_assets.definitions import build_defs
-from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.feeds import load_feeds
 from c360_assets.pending import pending_feeds
 from c360_assets.processes import process_tags
 from c360_assets.settings import ProjectError, Settings
-from c360_assets.warehouse import open_warehouse
+from c360_assets.warehouse import Warehouse, open_warehouse
 
 
 def sync(
@@ -65,7 +64,7 @@ def sync(
 def work(
     settings: Settings,
     instance: dg.DagsterInstance,
-    warehouse: DuckDBWarehouse,
+    warehouse: Warehouse,
     stop: Callable[[], bool],
     say: Callable[[str], None],
 ) -> None:

@@ -51,7 +51,7 @@ def seconds(session: Session, since: datetime | None = None) -> list[dict[str, A
                 feed, count(*), sum(objects),
                 {", ".join(f"percentile_cont({p}) within group (order by lag)" for p in ("0.5", "0.95", "0.99"))}
             from (
-                select feed, objects, date_diff('millisecond', landed_at, {stage}_at) / 1000.0 as lag from {TABLE}
+                select feed, objects, datediff('millisecond', landed_at, {stage}_at) / 1000.0 as lag from {TABLE}
                 where landed_at >= ? and {stage}_at is not null
             ) as lags
             group by feed

@@ -18,12 +18,14 @@ from c360_assets import landing
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket, LandingError, Listed
 from c360_assets.object_events import Arrival, ObjectEvents
-from c360_assets.warehouse import Warehouse, WarehouseBusy
+from c360_assets.warehouse import Warehouse, WarehouseBusy, WarehouseRefused
 
 # Seconds between two listings where no queue tells, and where one does; times that a listing rests of what it took.
 LIST_ALONE, LIST_BESIDE, LIST_REST = 1.0, 60.0, 20.0
 # Seconds to the next attempt, at most: 2, 4, 8, ... Another run may be between its load and its build, and soon over.
 LONGEST = 60.0
+# Seconds after which the ledger is asked even about what it was known to have.
+ASK_ANYWAY = 3600.0
 # Objects that count where it is asked whose turn it is: a feed with very many does not hold up all others.
 COUNTED = 10
 _NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
@@ -60,6 +62,9 @@ class Waiting:
         self._objects, self._size, self._say = objects, size, say
         self._boxes = {name: _Box() for name in feeds}
         self._list_at = 0.0
+        # Of each feed, what the ledger has said that it has, of what is listed: {key: etag}.
+        self._known: dict[str, dict[str, str]] = {}
+        self._forget_at = 0.0
         # S3 is listed beside the laps: it takes the longer, the more there is.
         self._lister = ThreadPoolExecutor(1, "listing")
         self._listing: Future[tuple[dict[str, dict[str, Listed]], float]] | None = None
@@ -142,7 +147,9 @@ class Waiting:
         try:
             there, took = listing.result()
             self._take(there)
-        except (BotoCoreError, ClientError, LandingError, WarehouseBusy) as error:
+        except (BotoCoreError, ClientError, LandingError, WarehouseBusy, WarehouseRefused) as error:
+            if isinstance(error, WarehouseRefused) and not error.passes:
+                raise
             self._say(f"what is new could not be listed: {error}")
         every = LIST_ALONE if self._events is None else LIST_BESIDE
         self._list_at = time.monotonic() + max(every, took * LIST_REST)
@@ -154,13 +161,27 @@ class Waiting:
         return there, time.monotonic() - began
 
     def _take(self, there: Mapping[str, Mapping[str, Listed]]) -> None:
-        """The ledger is asked after S3 was: what was loaded meanwhile is known."""
+        """The ledger is asked after S3 was: what was loaded meanwhile is known. It is asked only where something is
+        listed of which neither it nor a message has told before: no warehouse that sleeps is woken for nothing."""
+        if time.monotonic() >= self._forget_at:
+            self._known = {name: {} for name in self._feeds}
+            self._forget_at = time.monotonic() + ASK_ANYWAY
+        asked = {}
+        for name, objects in there.items():
+            waiting = {key: each.etag for key, each in self._boxes[name].objects.items()}
+            self._known[name] = {key: etag for key, etag in self._known[name].items() if key in objects}
+            told = self._known[name] | waiting
+            if any(told.get(key) != each.etag for key, each in objects.items()):
+                asked[name] = objects
+        if not asked:
+            return
         with self._warehouse.reading() as session:
-            for name, objects in there.items():
-                known = landing.known_etags(session, self._feeds[name]) if objects else {}
+            for name, objects in asked.items():
+                ledger = landing.known_etags(session, self._feeds[name])
+                self._known[name] = {key: etag for key, etag in ledger.items() if key in objects}
                 box, now = self._boxes[name], _now()
                 for key, each in objects.items():
-                    if known.get(key) != each.etag:
+                    if ledger.get(key) != each.etag:
                         box.objects.setdefault(key, each)
                         _saw(box, key, now)
 
@@ -186,6 +207,7 @@ class Waiting:
             if box.objects[each.key].etag == each.etag:
                 del box.objects[each.key]
                 del box.seen[each.key]
+            self._known.get(name, {}).pop(each.key, None)
         if self._events is not None:
             told = [m for listed, m in box.messages.items() if listed.key not in box.objects]
             box.messages = {listed: m for listed, m in box.messages.items() if listed.key in box.objects}

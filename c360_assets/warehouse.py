@@ -99,20 +99,34 @@ class Warehouse(Protocol):
     """Where the tables are.
 
     `engine` is duckdb or snowflake, `target` the dbt target that reaches it, `database` its name on a server of many,
-    `starts_dbt` the module that starts dbt on it where dbt's own command will not do.
+    `starts_dbt` the module that starts dbt on it where dbt's own command will not do. `does_without_dbt`: may we run
+    again what dbt has told of a build (dbt/macros/alone.sql)? Not where a table that is made anew needs dbt's hooks.
     """
 
     engine: str
     target: str
     database: str
     starts_dbt: str
+    does_without_dbt: bool
 
     def writing(self, purpose: str) -> AbstractContextManager[Session]: ...
 
     def reading(self, wait: float | None = None) -> AbstractContextManager[Session]: ...
 
+    def kept(self, purpose: str) -> AbstractContextManager[None]:
+        """One connection for all units of work of this thread in the body: to open it costs more than most of them."""
+        ...
+
+    def is_wanted(self) -> bool:
+        """Does somebody wait for it whom a kept connection holds up?"""
+        ...
+
     def held(self, purpose: str) -> AbstractContextManager[None]:
         """Nobody else writes while the body runs; for dbt, which has connections of its own."""
+        ...
+
+    def dbt_here(self) -> AbstractContextManager[None]:
+        """dbt runs in this process in the body: as it needs it, and leaving nothing open."""
         ...
 
     def dbt_environment(self) -> dict[str, str]: ...

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
 
+from c360_assets.processes import at_work
 from c360_assets.settings import ProjectError
 from c360_assets.transform import environment
 from c360_assets.warehouse import Session, Warehouse
@@ -73,15 +73,23 @@ class WarmDbt:
         self.between_after: Collection[str] = ()
 
     def learn(self) -> None:
-        """Builds all models, of which most have nothing to do, and compiles all tests; then it knows everything."""
+        """Builds all models, of which most have nothing to do, and compiles all tests; then it knows everything. Where
+        dbt builds all the same there is nothing to know, and only what is not there yet is built."""
         names = [(name, self._manifest.nodes[unique_id]) for name, unique_id in self._ids.items()]
-        self._by_dbt([name for name, node in names if node.resource_type == "model"])
+        models = [(name, f"{node.schema}.{node.alias}") for name, node in names if node.resource_type == "model"]
+        if not self._warehouse.does_without_dbt:
+            with self._warehouse.reading() as session:
+                there = session.tables()
+            if missing := [name for name, table in models if table not in there]:
+                self._by_dbt(missing)
+            return
+        self._by_dbt([name for name, _ in models])
         tests = [name for name, node in names if node.resource_type == "test"]
         self._learn(self._invoke("compile", "--select", *tests), {})
 
     def knows(self, names: Collection[str]) -> bool:
         """Can it build these without dbt?"""
-        return all(self._is_known(self._ids[name]) for name in names)
+        return self._warehouse.does_without_dbt and all(self._is_known(self._ids[name]) for name in names)
 
     def schema_of(self, unique_id: str) -> str:
         return str(self._manifest.nodes[unique_id].schema)
@@ -170,12 +178,17 @@ class WarmDbt:
         Raises:
             ProjectError: if it cannot run at all.
         """
-        with environment(self._warehouse.dbt_environment() | {TELL: "1"}), self._warehouse.held(f"dbt {command}"):
+        # Who looks at the account sees which run it was.
+        stated = {"C360_RUN": at_work()["run"]} if at_work() else {}
+        stated |= {TELL: "1"} if self._warehouse.does_without_dbt else {}
+        with (
+            environment(self._warehouse.dbt_environment() | stated),
+            self._warehouse.held(f"dbt {command}"),
+            self._warehouse.dbt_here(),
+        ):
             done: Any = dbtRunner(manifest=self._manifest, callbacks=[hear]).invoke(
                 ["--quiet", "--no-write-json", "--cache-selected-only", command, *more, *self._places]
             )
-            # Else this process keeps DuckDB's lock on the file.
-            DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
         if done.exception is not None:
             raise ProjectError(str(done.exception))
         return list(done.result)

@@ -30,19 +30,19 @@ from c360_assets import (
     staging,
     transform,
 )
-from c360_assets.duckdb_warehouse import DuckDBWarehouse
 from c360_assets.entities import declared
 from c360_assets.erasure import forgotten_of
 from c360_assets.feeds import load_feeds
+from c360_assets.keeping import Keeping
 from c360_assets.landing import Listed
 from c360_assets.object_events import ObjectEvents
 from c360_assets.persons import hidden_columns
 from c360_assets.processes import process_tags
-from c360_assets.retention import BY_WORKER, prune, prune_evaluations
+from c360_assets.retention import BY_WORKER, Pruning
 from c360_assets.settings import Settings
 from c360_assets.store import Store
 from c360_assets.waiting import LONGEST, Waiting
-from c360_assets.warehouse import WarehouseBusy
+from c360_assets.warehouse import Warehouse, WarehouseBusy, WarehouseRefused, may_pass
 from c360_assets.warm import WarmDbt
 
 # Seconds between two whole builds; of quiet before one is made sooner.
@@ -53,8 +53,6 @@ QUIET = 3.0
 TELL, TELL_ANYWAY = 60.0, 90.0
 # Rows of a failing test that are shown.
 SHOWN = 20
-# Seconds between two looks for runs that are too old; between two while there are more, of which a few go at once.
-PRUNE, PRUNE_ON, PRUNED = 300.0, 5.0, 3
 # Seconds after which the page is made anew, where no quiet moment comes before.
 PAGE = 900.0
 # Hour, UTC, after which everything is made and checked once a day: the nightly run stands back for a worker.
@@ -65,22 +63,27 @@ SQUEEZE = 0.3
 REST = 15
 _PLAIN: Any = {"loggers": {"console": {}}}
 WORKER = "worker"
+NOT_NOW = (WarehouseBusy, WarehouseRefused)
 
 
 class Worker:
-    """The worker of one home, on DuckDB. `build` makes the graph; `run` goes on until `stop`."""
+    """The worker of one home. `build` makes the graph; `run` goes on until `stop`.
+
+    Where dbt cannot be done without, a lap is a run of Dagster, with dbt in this process, and none comes in the middle
+    of another.
+    """
 
     def __init__(
         self,
         settings: Settings,
         instance: dg.DagsterInstance,
-        warehouse: DuckDBWarehouse,
+        warehouse: Warehouse,
         open_events: Callable[[], ObjectEvents | None],
         build: Callable[..., dg.Definitions],
         say: Callable[[str], None],
     ) -> None:
         self._settings, self._instance, self._warehouse = settings, instance, warehouse
-        self._say = say
+        self._say, self._keeping = say, Keeping(warehouse)
         self._feeds = load_feeds([settings.dbt_project / "models" / "staging"])
         self._bucket = local.landing_bucket(settings)
         manifest = transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
@@ -114,10 +117,10 @@ class Worker:
         self._untold: dict[str, float] = {}
         # Feeds with something that only a whole build makes, and since when; when the next one may be.
         self._behind: dict[str, float] = {}
-        self._whole_at = self._retry_at = self._squeezed_at = self._page_at = self._prune_at = time.monotonic()
+        self._whole_at = self._retry_at = self._squeezed_at = self._page_at = time.monotonic()
         self._quiet = 0.0
         self._failed = 0
-        self._night = _night_of(_now())
+        self._night = self._trimmed = _night_of(_now())
         # What readers see, piece by piece, of what was built; all of it at first, for who died before may have left it.
         every = self._graph.materializable_asset_keys
         self._to_serve = _pieces({key for key in every if key.path[0] == serve.SERVING})
@@ -136,36 +139,27 @@ class Worker:
             for name in pending.unbuilt_feeds(session, self._lineage, self._feeds.keys()):
                 self._behind[name] = time.monotonic()
             self._dbt.learn()
-        while not stop():
-            lease.beat(self._settings.home)
-            self._waiting.list_now_and_then()
-            self._prune()
-            began = time.monotonic()
-            self._waiting.hear()
-            turn = self._waiting.turn()
-            self._quiet = self._quiet + time.monotonic() - began if turn is None else 0.0
-            if turn is not None and self._lap(turn):
-                self._left_behind([turn])
-            # One thing at a time: a lap may be due again, and comes first.
-            if not self._tell(TELL_ANYWAY if self._waiting.due() else TELL):
-                self._catch_up()
+        pruning = Pruning(self._instance, self._settings.dagster_home)
+        with self._keeping:
+            while not stop():
+                lease.beat(self._settings.home)
+                self._waiting.list_now_and_then()
+                pruning.look()
+                began = time.monotonic()
+                self._waiting.hear()
+                turn = self._waiting.turn()
+                self._quiet = self._quiet + time.monotonic() - began if turn is None else 0.0
+                if turn is None:
+                    self._keeping.look(is_due=False)
+                elif self._lap(turn):
+                    self._left_behind([turn])
+                else:
+                    self._keeping.let_go()
+                # One thing at a time: a lap may be due again, and comes first.
+                if not self._tell(TELL_ANYWAY if self._waiting.due() else TELL):
+                    self._catch_up()
         while self._tell(0.0):
             lease.beat(self._settings.home)
-
-    def _prune(self) -> None:
-        """What is too old goes, a few runs at a time."""
-        if time.monotonic() < self._prune_at:
-            return
-        home = self._settings.dagster_home
-        is_more = prune(self._instance, home, most=PRUNED) == PRUNED
-        if not is_more:
-            prune_evaluations(home)
-            try:
-                with self._warehouse.writing("trimming the times") as session:
-                    stages.trim(session)
-            except WarehouseBusy as error:
-                self._say(str(error))
-        self._prune_at = time.monotonic() + (PRUNE_ON if is_more else PRUNE)
 
     def _tell(self, after: float) -> bool:
         """The run of a feed whose laps no run has told for so many seconds, the oldest first; was there one?"""
@@ -242,7 +236,7 @@ class Worker:
         """A lap in the middle of a run, where one is due; none within a lap, and none that needs a run. False where it
         loaded what it could not build: the run must not take it for sound."""
         now = time.monotonic()
-        if self._squeezed is None or now - self._squeezed_at < SQUEEZE:
+        if self._squeezed is None or now - self._squeezed_at < SQUEEZE or not self._warehouse.does_without_dbt:
             return True
         self._is_half_done = False
         squeezed, self._squeezed = self._squeezed, None
@@ -269,12 +263,14 @@ class Worker:
         began = time.monotonic()
         at: dict[str, datetime | None] = {"landed": min(each.last_modified for each in plan), "seen": seen}
         try:
+            if may_run:
+                self._keeping.look(is_due=True)
             if self._dbt.knows(self._laps[name].names):
                 worked = self._quick(name, plan, at) or (may_run and self._run(name, plan, at))
             else:
                 worked = may_run and self._run(name, plan, at)
-        except WarehouseBusy as error:
-            self._say(str(error))
+        except NOT_NOW as error:
+            self._put_off(error)
             worked = False
         took = time.monotonic() - began
         if worked:
@@ -303,7 +299,7 @@ class Worker:
                     at["served"] = self._serve(name)
                     self._note(name, plan, loaded.rows, at)
                     return True
-        except WarehouseBusy:
+        except NOT_NOW:
             raise
         except Exception as error:  # noqa: BLE001 - S3, DuckDB, a record that breaks the reader: the run tells which
             self._say(f"{name}: {error}")
@@ -344,8 +340,8 @@ class Worker:
                 )
                 if result.success and at is not None:
                     self._note(name, plan, 0, at)
-        except WarehouseBusy as error:
-            self._say(str(error))
+        except NOT_NOW as error:
+            self._put_off(error)
             return False
         finally:
             self._plan = ()
@@ -360,6 +356,15 @@ class Worker:
             at[layer] = max(of_layer, default=None)
         with self._warehouse.writing("noting") as session:
             stages.record(session, name, len(plan), rows, at)
+            if self._trimmed != self._night:
+                self._trimmed = self._night
+                stages.trim(session)
+
+    def _put_off(self, error: BaseException) -> None:
+        """What passes is said and tried again; what does not ends the worker: a login refused again and again locks."""
+        if not may_pass(error):
+            raise error
+        self._say(str(error))
 
     def _sync_run(self, selection: Collection[dg.AssetKey], what: str) -> bool:
         """A run of Dagster of these assets and their checks, which loads nothing; did it work?"""
@@ -372,8 +377,8 @@ class Worker:
                     run_config=_PLAIN,
                     asset_selection=sorted(selection),
                 )
-        except WarehouseBusy as error:
-            self._say(str(error))
+        except NOT_NOW as error:
+            self._put_off(error)
             return False
         if not result.success:
             self._say(f"run {result.run_id[:8]} ({what}) failed")

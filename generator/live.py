@@ -76,8 +76,9 @@ class _Kafka:
         # What the broker refused, a broker that dies and comes back for one: sent again, the same bytes.
         self._refused: list[tuple[bytes, bytes]] = []
         self._reason = ""
+        # Each batch is an object where a broker keeps all on S3, as the one of `make up` does, and it lists them to read.
         self._producer = library.Producer(
-            {"bootstrap.servers": bootstrap, "linger.ms": 100, "message.timeout.ms": 300_000, "acks": "all"}
+            {"bootstrap.servers": bootstrap, "linger.ms": 500, "message.timeout.ms": 300_000, "acks": "all"}
         )
 
     def put(self, lines: Sequence[bytes], keys: Sequence[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,11 +22,20 @@ PATIENCE = {"login_timeout": 60, "network_timeout": 300}
 SESSION = {"TIMEZONE": "UTC", "LOCK_TIMEOUT": 600, "ABORT_DETACHED_QUERY": True}
 
 
+class _Kept(threading.local):
+    """The connection that this thread keeps over several units of work, and what it says of itself."""
+
+    connection: Any = None
+    tag = warehouse = ""
+
+
 class SnowflakeWarehouse:
     """A Snowflake database over dagster-snowflake's resource. Snowflake queues its writers itself."""
 
     engine = "snowflake"
     starts_dbt = "c360_assets.snowflake.patience"
+    # A table that is made anew is tagged before it has a row, which its materialization sees to.
+    does_without_dbt = False
 
     def __init__(self, settings: Snowflake, **connection_arguments: Any) -> None:
         self.settings = settings
@@ -35,6 +45,7 @@ class SnowflakeWarehouse:
             settings.way_in, "snowflake_token"
         )
         self.connection_arguments = connection_arguments
+        self._kept = _Kept()
 
     def dbt_environment(self) -> dict[str, str]:
         s = self.settings
@@ -61,7 +72,39 @@ class SnowflakeWarehouse:
             yield session
 
     @contextmanager
+    def kept(self, purpose: str) -> Iterator[None]:
+        if self._kept.connection is not None:
+            yield
+            return
+        warehouse = self.settings.warehouse_load or self.settings.warehouse
+        with self._connection(purpose, warehouse) as connection:
+            self._kept.connection, self._kept.tag, self._kept.warehouse = connection, "", warehouse
+            try:
+                yield
+            finally:
+                self._kept.connection = None
+
+    @contextmanager
     def _session(self, purpose: str, warehouse: str) -> Iterator[Session]:
+        chosen = warehouse or self.settings.warehouse
+        if self._kept.connection is None:
+            with self._connection(purpose, chosen) as connection:
+                yield _SnowflakeSession(connection)
+            return
+        with explained(self.settings):
+            session = _SnowflakeSession(self._kept.connection)
+            # What the connection says of itself is true of each unit of work: cost is told by it. An emulator, which is
+            # what one reaches without TLS, knows of no tags.
+            tag = query_tag(purpose=purpose)
+            if tag != self._kept.tag and self.settings.protocol == "https":
+                session.execute("alter session set query_tag = ?", [tag])
+            if chosen != self._kept.warehouse:
+                session.execute(f"use warehouse {chosen}")
+            self._kept.tag, self._kept.warehouse = tag, chosen
+            yield session
+
+    @contextmanager
+    def _connection(self, purpose: str, warehouse: str) -> Iterator[Any]:
         # Imported here: the connector takes a second to import, which the embedded default need not pay.
         from dagster_snowflake import SnowflakeResource
 
@@ -85,13 +128,13 @@ class SnowflakeWarehouse:
             account=s.account,
             user=s.user,
             database=s.database,
-            warehouse=warehouse or s.warehouse,
+            warehouse=warehouse,
             additional_snowflake_connection_args=arguments | self.connection_arguments,
             **{name: value for name, value in stated.items() if value},
         )
         with explained(s), resource.get_connection() as connection:
             try:
-                yield _SnowflakeSession(connection)
+                yield connection
             except BaseException:
                 # The resource closes it only where all went well, and Snowflake would keep its transaction for hours.
                 connection.close()
@@ -143,6 +186,16 @@ class SnowflakeWarehouse:
 
     @contextmanager
     def held(self, purpose: str) -> Iterator[None]:
+        yield
+
+    def is_wanted(self) -> bool:
+        return False
+
+    @contextmanager
+    def dbt_here(self) -> Iterator[None]:
+        from c360_assets.snowflake import patience
+
+        patience.limit(**self.connection_arguments)
         yield
 
 

@@ -148,6 +148,11 @@ with
   {%- set listed = identity | join(', ') -%}
   {%- set columns = by_name(entity.attributes) if source.columns == 'all' else source.columns -%}
   {%- set given = ['given'] if entity.partial else [] %}
+  {%- if given and source.columns != 'all' -%}
+    {%- do exceptions.raise_compiler_error(
+      model.name ~ " takes single columns of what feeds state of " ~ source.entity ~ ", of which a feed of kind partial leaves out some: "
+      ~ "declare that feed with another kind, or give its rows an entity of their own") -%}
+  {%- endif %}
 
 copies_{{ n }} as (
   select events.*

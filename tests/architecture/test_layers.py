@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ PACKAGE = PROJECT / "c360_assets"
 DBT = PROJECT / "dbt"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 GENERATOR = sorted((PROJECT / "generator").glob("*.py"))
+BENCHES = sorted((PROJECT / "bench").glob("[a-z]*.py"))
 ROOMS = {"landing", "staging", "transform", "checks"}
 # Who hands an environment on to a child process, or sets the one it starts with.
 HANDS_ON = {"local", "parts", "transform", "commands", "commands_services"}
@@ -160,6 +162,17 @@ def test_no_error_is_swallowed(module: Path) -> None:
 @pytest.mark.parametrize("module", named([m for m in MODULES if m.stem != "__init__"]))
 def test_every_module_opens_with_its_charter(module: Path) -> None:
     assert ast.get_docstring(tree_of(module))
+
+
+@pytest.mark.parametrize("module", named(BENCHES))
+def test_every_benchmark_finds_what_it_imports(module: Path) -> None:
+    """Nothing else runs them but people, and late."""
+    try:
+        importlib.import_module(f"bench.{module.stem}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("bench", "c360_assets", "generator", "serving", "tests"):
+            raise
+        pytest.skip(f"{error.name} is of an extra that is not installed")
 
 
 def test_the_rules_see_what_they_forbid() -> None:

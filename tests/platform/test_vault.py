@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from c360_assets.landing import Bucket
-from tests.parts import BuildFailed, Platform, settings_at
+from tests.parts import BuildFailed, Platform, project_with, settings_at
 
 HEAD = "customer_id,city,updated_at\n"
 ORDER = "order_id,customer_id,order_date,order_amount,op\n"
@@ -152,3 +152,22 @@ def test_a_line_that_moved_leaves_an_order_without_lines(built: Platform) -> Non
         group by hub.order_id order by hub.order_id
     """
     assert built.rows(lines) == [("O1", "L2", 2), ("O2", None, 1), ("O3", None, 1), ("O6", None, 1), ("T1", "T1", 1)]
+
+
+PARTS = """
+sources:
+  - name: staging
+    schema: staging
+    tables:
+      - name: order_parts
+        columns: [{name: order_id, data_type: varchar}, {name: order_status, data_type: varchar}, {name: said_at, data_type: timestamp}]
+        config:
+          meta:
+            feed: {prefix: order_parts/, formats: [csv], entity: shop_order, kind: partial, event_time: {column: said_at}}
+"""
+
+
+def test_a_partial_feed_of_what_links_are_made_of_is_refused_by_name(tmp_path: Path, bucket: Bucket) -> None:
+    project = project_with(tmp_path, {"models/staging/order_parts.yml": PARTS}, shop=True)
+    with pytest.raises(BuildFailed, match=r"takes single columns of what feeds state of shop_order.*another kind"):
+        Platform(settings_at(tmp_path / "home"), bucket, project=project).build()

@@ -27,6 +27,7 @@ from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
 from c360_assets.streams import StreamError, broker
 from c360_assets.streams.decoding import avro_object, json_object, protobuf_object
+from c360_assets.streams.holding import Holding
 from c360_assets.streams.kafka import DIGITS, SOURCE, KafkaLanding, Limits, Progress, consumer_of, topic_id
 from c360_assets.streams.shelf import Shelf, Stretch
 from tests.parts import Platform, settings_at
@@ -200,6 +201,25 @@ def test_while_s3_is_away_nothing_is_committed_and_nothing_lost(
     assert land(shelf=other, idle=3).events == 30
     assert landed(bucket) == Counter(sent)
     assert "S3 takes nothing" in capsys.readouterr().out
+
+
+def test_while_s3_is_away_no_more_is_held_than_an_object_of_each_partition(
+    land: Land, produce: Produce, bucket: Bucket, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, held, takes = 200, [0], Holding.take
+
+    def take(self: Holding, *event: Any) -> None:
+        takes(self, *event)
+        held[0] = max(held[0], sum(len(each.values) for each in self._held.values()))
+
+    monkeypatch.setattr(Holding, "take", take)
+    other = Shelf.__new__(Shelf)
+    other.__dict__.update(shelf.__dict__ | {"_bucket": replace(bucket, client=_Away(bucket.client, failures=6))})
+    produce(sent := events(6_000))
+    # What one question to the consumer brings comes on top of what is due, and once more where it went on unasked.
+    assert land(shelf=other, idle=3, limits=Limits(seconds=60, events=most)).events == 6_000
+    assert landed(bucket) == Counter(sent)
+    assert most <= held[0] <= 3 * (most - 1) + 2 * most
 
 
 class _Away:

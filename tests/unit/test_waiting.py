@@ -16,7 +16,7 @@ from c360_assets.landing import Listed
 from c360_assets.object_events import Arrival
 from c360_assets.registers import prepare_tables
 from c360_assets.settings import PROJECT
-from c360_assets.waiting import Waiting
+from c360_assets.waiting import ASK_ANYWAY, Waiting
 
 AT = datetime(2026, 3, 1)
 
@@ -70,7 +70,8 @@ class Home:
         with self.warehouse.writing("test") as session:
             for each in listed:
                 session.execute(
-                    "insert into staging.object_ledger (feed, key, etag, status, batch) values ('clickstream', ?, ?, 'loaded', 'b')",
+                    "insert into staging.object_ledger (feed, key, etag, status, batch) "
+                    "select 'clickstream', ?, ?, 'loaded', format('{:09d}', count(*)) from staging.object_ledger",
                     [each.key, each.etag],
                 )
 
@@ -153,3 +154,45 @@ def test_a_lap_that_failed_is_due_again_after_a_pause_and_its_message_stays(home
     home.pass_time(2.0)
     assert home.lap() == [version("a")] and home.queue.deleted == ["first"]
     assert not home.waiting.is_again("clickstream")
+
+
+def test_the_ledger_is_asked_only_about_what_it_is_not_known_to_have(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    reading = home.warehouse.reading
+    monkeypatch.setattr(home.warehouse, "reading", lambda: (asked.append(1), reading())[1])
+
+    def listed_again() -> int:
+        home.pass_time(60.0)
+        home.list_all()
+        times, asked[:] = len(asked), []
+        return times
+
+    assert listed_again() == 0  # nothing is there
+    home.load(version("known"))
+    home.landed.there = [version("known"), version("new")]
+    assert listed_again() == 1
+    assert listed_again() == 0  # one is known, the other waits
+    assert home.lap() == [version("new")]
+    assert listed_again() == 1 and listed_again() == 0
+    home.landed.there[0] = version("known", "e2", minutes=2)
+    assert listed_again() == 1
+    home.pass_time(ASK_ANYWAY)
+    assert listed_again() == 1 and listed_again() == 0
+
+
+def test_a_version_that_comes_back_after_another_is_found_by_listing(home: Home) -> None:
+    """The message that told of the first one's return was lost."""
+    first, second, again = version("a"), version("a", "e2", minutes=1), version("a", "e1", minutes=2)
+    for each, is_told in ((first, False), (second, True), (again, False)):
+        home.landed.there = [each]
+        if is_told:
+            home.queue.tell(each, "told")
+        else:
+            home.pass_time(60.0)
+            home.list_all()
+        assert home.lap() == [each]
+        if each == first:  # and the ledger is asked once more, and has it
+            home.pass_time(60.0)
+            home.list_all()

@@ -15,6 +15,7 @@ import pytest
 
 from c360_assets import registers
 from c360_assets.duckdb_warehouse import DuckDBWarehouse
+from c360_assets.keeping import KEPT_ANYWAY, UNUSED, Keeping
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.snowflake.warehouse import SnowflakeWarehouse
 from c360_assets.warehouse import (
@@ -82,6 +83,64 @@ def test_a_second_process_waits_says_so_once_and_goes_on_when_the_first_is_done(
     assert 0.3 < waited < 15
     assert said == [f"waiting for the warehouse, held by process {holder.pid} (loading customers)"]
     assert numbers(DuckDBWarehouse(path)) == [1, 2]
+
+
+@pytest.mark.parametrize("how", ["reading", "writing"])
+def test_a_connection_that_is_kept_is_let_go_for_whoever_waits_and_kept_again(path: Path, how: str) -> None:
+    warehouse = DuckDBWarehouse(path, 20)
+    keeping = Keeping(warehouse)
+    keeping.look(is_due=True)
+    with warehouse.writing("test") as session:
+        session.execute("insert into t values (2)")
+    keeping.look(is_due=True)
+    assert not warehouse.is_wanted()
+    script = HOLD.replace("sys.stdin.read()", "time.sleep(0.1)")
+    arguments = ["test"] if how == "writing" else []
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, path, how, *arguments], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        until = time.monotonic() + 30
+        while not warehouse.is_wanted():
+            assert time.monotonic() < until and other.poll() is None
+            time.sleep(0.02)
+        keeping.look(is_due=True)
+        assert other.communicate(timeout=30)[0] == "held\n" and other.returncode == 0
+    finally:
+        other.kill()
+    assert not warehouse.is_wanted()
+    assert numbers(warehouse) == [1, 2]
+    keeping.let_go()
+    with another_process(path, "reading"):
+        assert numbers(DuckDBWarehouse(path, 1)) == [1, 2]
+
+
+def test_a_connection_is_not_kept_for_ever_and_not_unused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("c360_assets.keeping.time.monotonic", lambda: now[0])
+    warehouse = DuckDBWarehouse(path, 20)
+
+    def is_kept() -> bool:
+        return warehouse._kept.connection is not None
+
+    with Keeping(warehouse) as keeping:
+        keeping.look(is_due=False)
+        assert not is_kept()
+        keeping.look(is_due=True)
+        now[0] += UNUSED
+        keeping.look(is_due=False)
+        assert is_kept()
+        now[0] += 0.1
+        keeping.look(is_due=False)
+        assert not is_kept()
+        connections = set()
+        for _ in range(int(2 * KEPT_ANYWAY)):
+            now[0] += 1.0
+            keeping.look(is_due=True)
+            connections.add(id(warehouse._kept.connection))
+            assert is_kept()
+        assert len(connections) >= 2
+    assert not is_kept()
 
 
 @pytest.mark.parametrize("how", ["writing", "held"])
