@@ -76,7 +76,7 @@ class _Kafka:
         # What the broker refused, a broker that dies and comes back for one: sent again, the same bytes.
         self._refused: list[tuple[bytes, bytes]] = []
         self._reason = ""
-        # Each batch is an object where a broker keeps all on S3, as the one of `make up` does, and it lists them to read.
+        # Each batch is an object where a broker keeps all on S3, as that of `make up` does, which lists them to read.
         self._producer = library.Producer(
             {"bootstrap.servers": bootstrap, "linger.ms": 500, "message.timeout.ms": 300_000, "acks": "all"}
         )

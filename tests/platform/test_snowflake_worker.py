@@ -15,7 +15,7 @@ import dagster as dg
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
 from tests.parts import Platform, command_environment, on_both, on_duckdb
-from tests.platform.test_till import item, receipt
+from tests.platform.test_till import item, put, receipt
 from tests.proxy import LOGIN, QUERY, Between, Fault, between
 
 pytestmark = [on_duckdb, on_both]
@@ -28,7 +28,7 @@ PATIENCE = 240.0
 
 @contextmanager
 def at_work(platform: Platform, endpoint: str, said: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`c360 worker`, of which what it says goes to `said`; it is asked to end, and must."""
+    """`c360 worker` once it is at work; what it says goes to `said`. It is asked to end, and must."""
     environment = command_environment(platform.settings.home, platform.bucket, endpoint, platform.warehouse)
     environment["C360_DBT_PROJECT"] = str(platform.project)
     with said.open("wb") as heard:
@@ -36,6 +36,10 @@ def at_work(platform: Platform, endpoint: str, said: Path) -> Iterator[subproces
             [Path(sys.executable).with_name("c360"), "worker"], env=environment, stdout=heard, stderr=heard
         )
         try:
+            until = time.monotonic() + PATIENCE
+            while "at work" not in said.read_text():
+                assert time.monotonic() < until and running.poll() is None, said.read_text()
+                time.sleep(0.2)
             yield running
         finally:
             running.terminate()
@@ -46,16 +50,10 @@ def through(network: Between, settings: Settings, bucket: Bucket) -> Platform:
     return Platform(replace(settings, snowflake=replace(settings.snowflake, port=network.port)), bucket)
 
 
-def until_there(platform: Platform, sql: str, count: int, said: Path) -> None:
+def until_there(platform: Platform, table: str, count: int, worker: subprocess.Popen[bytes], said: Path) -> None:
     until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            if platform.rows(sql) == [(count,)]:
-                return
-        except Exception:  # the tables come with the first lap
-            if time.monotonic() > until:
-                raise
-        assert time.monotonic() < until, said.read_text()
+    while platform.rows(f"select count(*) from {table}") != [(count,)]:
+        assert time.monotonic() < until and worker.poll() is None, said.read_text()
         time.sleep(1)
 
 
@@ -69,13 +67,13 @@ def test_what_lands_is_in_core_and_gold_also_after_a_failed_lap(
         network.faults.append(Fault(QUERY, "copy into staging.customers", answer=("000604", "Query was canceled")))
         with at_work(platform, s3_endpoint, said) as worker:
             platform.put("1.csv", FIRST)
-            platform.put("1.json", receipt("t1", item("p1", 4)), "pos")
-            until_there(platform, "select count(*) from core.customer_log", 2, said)
+            put(platform, "1", receipt("t1", item("p1", 4)))
+            until_there(platform, "core.customer_log", 2, worker, said)
             platform.put("2.csv", LATER)
-            until_there(platform, "select count(*) from core.customer_log", 4, said)
+            until_there(platform, "core.customer_log", 4, worker, said)
             platform.put("3.csv", LATE)
-            until_there(platform, "select count(*) from core.customer_log", 5, said)
-            until_there(platform, "select count(*) from gold.daily_sales_summary", 1, said)
+            until_there(platform, "core.customer_log", 5, worker, said)
+            until_there(platform, "gold.daily_sales_summary", 1, worker, said)
             assert worker.poll() is None
         assert worker.returncode == 0
         assert network.faults[0].met == 1
@@ -104,10 +102,6 @@ def test_a_login_that_is_refused_ends_it_so_that_the_user_is_not_locked(
     with between(fakesnow) as network:
         platform = through(network, on_snowflake, bucket)
         with at_work(platform, s3_endpoint, said) as worker:
-            until = time.monotonic() + PATIENCE
-            while "at work" not in said.read_text():
-                assert time.monotonic() < until and worker.poll() is None, said.read_text()
-                time.sleep(0.2)
             refused = Fault(LOGIN, answer=("390100", "Incorrect username or password was specified."), times=99)
             network.faults.append(refused)
             platform.put("1.csv", FIRST)
