@@ -7,6 +7,7 @@ import importlib.util
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -95,7 +96,10 @@ def worker(options: argparse.Namespace, settings: Settings) -> int:
                 code = runs.sync(settings, instance, say=say)
             if code == ERROR:
                 return code
-            runs.work(settings, instance, warehouse, lambda: bool(asked), say)
+            # In a thread of its own: in the main one Dagster and Snowflake's connector take signals for themselves, and
+            # end the run that they are in.
+            with ThreadPoolExecutor(1, "worker") as own:
+                own.submit(runs.work, settings, instance, warehouse, lambda: bool(asked), say).result()
     return DONE
 
 

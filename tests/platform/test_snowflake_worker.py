@@ -84,15 +84,15 @@ def test_what_lands_is_in_core_and_gold_also_after_a_failed_lap(
             and any("into staging.batch_times" in each for each in statements)
             for statements in network.sessions.values()
         )
-    for feed in ("customers", "pos"):
-        embedded.load(feed)
-    embedded.build()
-    assert platform.digest() == embedded.digest()
-    ((batches,),) = platform.rows("select count(*) from staging.batch_times where core_at is not null")
-    assert batches >= 3
-    with dg.DagsterInstance.from_config(str(platform.settings.dagster_home)) as instance:
-        made = instance.get_latest_materialization_event(dg.AssetKey(["core", "customer"]))
-        assert made is not None
+        for feed in ("customers", "pos"):
+            embedded.load(feed)
+        embedded.build()
+        assert platform.digest() == embedded.digest()
+        ((batches,),) = platform.rows("select count(*) from staging.batch_times where core_at is not null")
+        assert batches >= 3
+        with dg.DagsterInstance.from_config(str(platform.settings.dagster_home)) as instance:
+            made = instance.get_latest_materialization_event(dg.AssetKey(["core", "customer"]))
+            assert made is not None
 
 
 def test_a_login_that_is_refused_ends_it_so_that_the_user_is_not_locked(
