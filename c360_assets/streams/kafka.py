@@ -130,7 +130,9 @@ class KafkaLanding:
                     self._came = now
                 elif idle is not None and now - self._came > idle and self._consumer.assignment():
                     break
-                self._land(self._holding.due(now))
+                if due := self._holding.due(now):
+                    self._land(due)
+                    self._came = time.monotonic()  # who waits for S3 is not idle
                 if now - told > _TOLD_EVERY:
                     told = now
                     self._holding.tell(sum(self._lags()), " events")
