@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 
-from c360_assets import output
+from c360_assets import instants, output
 from c360_assets.audit_columns import NO_END, Rows
 from c360_assets.audit_sql import FIELDS
 
@@ -106,7 +106,7 @@ class Found:
 
 
 def _naive(instant: datetime) -> datetime | None:
-    utc = instant.astimezone(UTC).replace(tzinfo=None) if instant.tzinfo else instant
+    utc = instants.utc(instant)
     return None if utc == NO_END else utc
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from c360_assets import instants
 from c360_assets.warehouse import Session
 
 
@@ -269,8 +270,7 @@ def _content(names: list[str], snowflake: bool) -> str:
 
 def _literal(instant: str, option: str) -> str:
     try:
-        read = datetime.fromisoformat(instant)
+        naive = instants.read(instant)
     except ValueError:
         raise AuditError(f"{option} '{instant}' is no time; write 9999-12-31 or 9999-12-31T23:59:59") from None
-    naive = read.astimezone(UTC).replace(tzinfo=None) if read.tzinfo else read
     return f"cast('{naive}' as timestamp without time zone)"

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
+from c360_assets import instants
 from c360_assets.expectations import ACCEPTED, MOST, ROWS_OF_A_SHARE, Expectation, silent_since, unusual_volumes
 from c360_assets.feeds import Feed
 from c360_assets.pending import BUILT
@@ -67,7 +68,7 @@ def staging_checks(
                 "rows_stand_in_the_ledger": _in_ledger(session, feed),
                 "objects_could_be_read": _readable(session, feed),
                 "columns_as_declared": _as_declared(session, feed),
-                **_as_expected(session, feed, datetime.now(UTC).replace(tzinfo=None), hidden),
+                **_as_expected(session, feed, instants.now(), hidden),
             }
         for spec in [*fixed, *expected]:
             found = judged[spec.name]
@@ -165,7 +166,7 @@ def held_up(session: Session, feeds: Sequence[Feed], hidden: Collection[str] = (
     found = []
     for feed in feeds:
         blocking = replace(feed, expect=tuple(e for e in feed.expect if e.blocks))
-        for name, judged in _as_expected(session, blocking, datetime.now(UTC).replace(tzinfo=None), hidden).items():
+        for name, judged in _as_expected(session, blocking, instants.now(), hidden).items():
             if not judged.passed:
                 told = "; ".join(judged.metadata["failing"])
                 found.append(f"{feed.name}: {name}: {told}; {judged.metadata['remedy']}")

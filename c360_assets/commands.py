@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from duckdb import Error as DuckDBError
 
 from c360_assets import audit as auditing
-from c360_assets import entities, history, local, output, persons, plan
+from c360_assets import entities, history, instants, local, output, persons, plan
 from c360_assets.backup import BackupError
 from c360_assets.cli import BLOCKED, DONE, ERROR, USAGE, UsageError, say
 
@@ -216,10 +216,9 @@ def _instant(option: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        stated = datetime.fromisoformat(text)
+        return instants.read(text)
     except ValueError:
         raise UsageError(f"{option}: '{text}' is no instant; say 2026-11-21 or 2026-11-21T08:00:00Z") from None
-    return stated.astimezone(UTC).replace(tzinfo=None) if stated.tzinfo else stated
 
 
 def status(options: argparse.Namespace, settings: Settings) -> int:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 
+from c360_assets import instants
 from c360_assets.declared import DeclarationError, Fields, list_of, mapping_of, pattern_of
 from c360_assets.expectations import Expectation, check_imputation, take_expectations
 
@@ -363,10 +364,9 @@ def _instant(where: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        stated = datetime.fromisoformat(text)
+        return instants.read(text)
     except ValueError:
         raise DeclarationError(f"{where}: '{text}' is no instant; say for example 1970-01-01T00:00:00Z") from None
-    return stated.astimezone(UTC).replace(tzinfo=None) if stated.tzinfo else stated
 
 
 def _zone(where: str, name: str) -> str:

@@ -7,11 +7,12 @@ freshness policies know when an asset was last made: a source that sends yesterd
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
+from c360_assets import instants
 from c360_assets.feeds import Feed
 from c360_assets.warehouse import Session, Warehouse
 
@@ -64,7 +65,7 @@ def _check(feed: Feed, warehouse: Warehouse) -> dg.AssetChecksDefinition:
         description=f"The newest event of feed {feed.name} is at most {bound:g} hours old.",
     )
     def fresh() -> dg.AssetCheckResult:
-        now = datetime.now(UTC).replace(tzinfo=None)
+        now = instants.now()
         with warehouse.reading() as session:
             newest = newest_events(session, [feed], now).get(feed.name)
         told: dict[str, Any] = {"newest event": "none", "hours allowed": bound}

@@ -18,6 +18,7 @@ from typing import Any
 import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
 
+from c360_assets import instants
 from c360_assets.feeds import Feed
 from c360_assets.warehouse import Session
 
@@ -63,7 +64,7 @@ class Bucket:
             for found in page.get("Contents", ()):
                 if not is_marker(found["Key"], found["Size"]):
                     yield Listed(
-                        last_modified=found["LastModified"].astimezone(UTC).replace(tzinfo=None),
+                        last_modified=instants.utc(found["LastModified"]),
                         key=found["Key"],
                         etag=found["ETag"].strip('"'),
                         size=found["Size"],

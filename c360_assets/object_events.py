@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
+from c360_assets import instants
 from c360_assets.landing import Listed, is_marker
 
 _AT_ONCE = 10  # of SQS
@@ -82,7 +82,7 @@ def _created(body: Mapping[str, Any], bucket: str) -> Iterator[Listed]:
         detail = body["detail"]
         if body["detail-type"] == "Object Created" and detail["bucket"]["name"] == bucket:
             told = detail["object"]
-            yield Listed(_instant(body["time"]), told["key"], told["etag"].strip('"'), int(told["size"]))
+            yield Listed(instants.read(body["time"]), told["key"], told["etag"].strip('"'), int(told["size"]))
         return
     for record in body["Records"]:
         if (
@@ -90,10 +90,5 @@ def _created(body: Mapping[str, Any], bucket: str) -> Iterator[Listed]:
             and record["s3"]["bucket"]["name"] == bucket
         ):
             told = record["s3"]["object"]
-            yield Listed(
-                _instant(record["eventTime"]), unquote_plus(told["key"]), told["eTag"].strip('"'), int(told["size"])
-            )
-
-
-def _instant(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
+            at = instants.read(record["eventTime"])
+            yield Listed(at, unquote_plus(told["key"]), told["eTag"].strip('"'), int(told["size"]))

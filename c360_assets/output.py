@@ -11,11 +11,13 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, TextIO
 
 from tabulate import tabulate
+
+from c360_assets import instants
 
 TABLE_ROWS = 1_000
 
@@ -27,8 +29,7 @@ def text_of(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
-        utc = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-        return f"{utc.isoformat()}Z"
+        return f"{instants.utc(value).isoformat()}Z"
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Decimal):

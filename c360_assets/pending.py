@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from c360_assets import landing
+from c360_assets import instants, landing
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket
 from c360_assets.warehouse import TEXT, TIMESTAMP, NoWarehouse, Session, Warehouse
@@ -122,7 +121,7 @@ def is_rebuild_unfinished(session: Session) -> bool:
 
 
 def note_rebuild(session: Session) -> None:
-    session.execute(f"insert into {UNFINISHED} values (?)", [datetime.now(UTC).replace(tzinfo=None)])
+    session.execute(f"insert into {UNFINISHED} values (?)", [instants.now()])
 
 
 def note_rebuilt(session: Session) -> None:

@@ -8,14 +8,14 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from c360_assets import output
+from c360_assets import instants, output
 from c360_assets.feeds import Feed
 from c360_assets.freshness import is_late
 from c360_assets.landing import Bucket
@@ -75,7 +75,7 @@ def report_of(
     between: Callable[[], object] = lambda: None,
 ) -> Report:
     """How the home stands. `between`: done before each of the many checks is asked for."""
-    now = now or datetime.now(UTC).replace(tzinfo=None)
+    now = now or instants.now()
     status = status_of(feeds, bucket, warehouse, instance, list(checks))
     told = []
     for key in sorted(checks, key=lambda k: k.to_user_string()):

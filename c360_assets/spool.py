@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 
+from c360_assets import instants
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket, Listed
 from c360_assets.reading import Chunk, Layout, Reading, Refused, Unreadable, format_of, read_object
@@ -130,10 +131,9 @@ def _file_time(stated: str | None, last_modified: datetime) -> datetime:
     """The mtime that was kept with the object, else when S3 got it; UTC without zone."""
     if stated:
         try:
-            mtime = datetime.fromisoformat(stated)
+            return instants.read(stated)
         except ValueError:
             return last_modified
-        return mtime.astimezone(UTC).replace(tzinfo=None) if mtime.tzinfo else mtime
     return last_modified
 
 

@@ -7,9 +7,10 @@ object of the batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from c360_assets import instants
 from c360_assets.warehouse import INTEGER, TEXT, TIMESTAMP, Session
 
 TABLE = "staging.batch_times"
@@ -35,14 +36,14 @@ def prepare(session: Session) -> None:
 
 def trim(session: Session) -> None:
     """Takes away what is too old."""
-    session.execute(f"delete from {TABLE} where landed_at < ?", [_now() - timedelta(days=KEPT)])
+    session.execute(f"delete from {TABLE} where landed_at < ?", [instants.now() - timedelta(days=KEPT)])
 
 
 def seconds(session: Session, since: datetime | None = None) -> list[dict[str, Any]]:
     """Per feed and stage the seconds since the object landed: p50, p95, p99, over the last hour or since then."""
     if TABLE not in session.tables():
         return []
-    since = since or _now() - timedelta(hours=1)
+    since = since or instants.now() - timedelta(hours=1)
     found: list[dict[str, Any]] = []
     for stage in STAGES[1:]:
         rows: Sequence[tuple[Any, ...]] = session.rows(
@@ -64,7 +65,3 @@ def seconds(session: Session, since: datetime | None = None) -> list[dict[str, A
             found.append({"feed": feed, "stage": stage, "batches": int(batches), "objects": int(objects),
                           "p50": p50, "p95": p95, "p99": p99})  # fmt: skip
     return found
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

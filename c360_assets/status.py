@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from c360_assets import landing, output, stages
+from c360_assets import instants, landing, output, stages
 from c360_assets.feeds import Feed
 from c360_assets.freshness import newest_events
 from c360_assets.landing import Bucket
@@ -62,7 +62,7 @@ def status_of(
     checks: list[dg.AssetCheckKey],
 ) -> Status:
     """Reads S3, the warehouse and the Dagster instance; a part that is not there yet counts as empty."""
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = instants.now()
     try:
         with warehouse.reading() as session:
             ledgers = {f.name: landing.known_etags(session, f) for f in feeds.values()}
@@ -180,4 +180,4 @@ def check_status(key: dg.AssetCheckKey, record: Any) -> CheckStatus:
         word = "passed"
     else:
         word = "failed" if evaluation.severity == dg.AssetCheckSeverity.ERROR else "warns"
-    return CheckStatus(asset, key.name, word, datetime.fromtimestamp(record.create_timestamp, UTC).replace(tzinfo=None))
+    return CheckStatus(asset, key.name, word, instants.utc(datetime.fromtimestamp(record.create_timestamp, UTC)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 from dbt.cli.main import dbtRunner
 
+from c360_assets import instants
 from c360_assets.processes import at_work
 from c360_assets.settings import ProjectError
 from c360_assets.transform import environment
@@ -139,7 +140,7 @@ class WarmDbt:
                 elif node.config.materialized not in _AS_THEY_ARE:
                     # A lap in between met something odd, and dbt left the model out.
                     raise NotAsTold(f"{node.schema}.{node.alias} was not told")
-            at[unique_id] = datetime.now(UTC).replace(tzinfo=None)
+            at[unique_id] = instants.now()
             built.append(Built(unique_id, "success"))
         self.at = at
         return built
@@ -168,7 +169,7 @@ class WarmDbt:
             "--select", *sorted(names), hear=hear,
         )  # fmt: skip
         self._learn(results, told)
-        now = datetime.now(UTC).replace(tzinfo=None)
+        now = instants.now()
         self.at = {r.node.unique_id: now for r in results if r.node.resource_type == "model" and r.status == "success"}
         return [Built(r.node.unique_id, str(r.status), str(r.message or ""), int(r.failures or 0)) for r in results]
 

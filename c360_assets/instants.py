@@ -1,0 +1,21 @@
+"""Instants as the warehouse, the registers and the ledgers keep them: UTC without zone.
+
+Belongs here: the clock's instant, one that has a zone, one that is written. Knows nothing else of ours.
+"""
+
+from datetime import UTC, datetime
+
+
+def now() -> datetime:
+    """What the clock says."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def utc(instant: datetime) -> datetime:
+    """The same instant; one without a zone is UTC already."""
+    return instant.astimezone(UTC).replace(tzinfo=None) if instant.tzinfo else instant
+
+
+def read(text: str) -> datetime:
+    """What an ISO 8601 text says; without a zone it means UTC. ValueError where it says no instant."""
+    return utc(datetime.fromisoformat(text))
