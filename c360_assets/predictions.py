@@ -8,15 +8,16 @@ day is made anew.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from importlib.util import find_spec
 from typing import Any
 
 import dagster as dg
 
-from c360_assets import customer_value, sales_forecast
-from c360_assets.warehouse import DATE, DECIMAL, INTEGER, TEXT, Session, Warehouse, insert
+from c360_assets import customer_value, instants, sales_forecast
+from c360_assets.registers import last_instant
+from c360_assets.warehouse import DATE, DECIMAL, INTEGER, TEXT, TIMESTAMP, Session, Warehouse, insert
 
 # What the extra `predictions` brings.
 LIBRARIES = ("pymc_marketing", "statsmodels")
@@ -34,6 +35,7 @@ CUSTOMER_VALUE = {
     "expected_value": DECIMAL,
     "churn_error": DECIMAL,
     "naive_churn_error": DECIMAL,
+    "known_at": TIMESTAMP,
 }
 SALES_FORECAST = {
     "as_of": DATE,
@@ -44,6 +46,7 @@ SALES_FORECAST = {
     "method": TEXT,
     "backtest_error": DECIMAL,
     "naive_error": DECIMAL,
+    "known_at": TIMESTAMP,
 }
 
 _PURCHASES = """
@@ -134,17 +137,19 @@ def _asset(
     policy: Mapping[str, Any],
 ) -> dg.AssetsDefinition:
     def made(config: AsOf) -> dg.MaterializeResult[None]:
-        at = _instant(config.known_at) if config.known_at else None
+        at = instants.read(config.known_at) if config.known_at else None
         with warehouse.reading() as session:
             known = Known(session, at)
             day = date.fromisoformat(config.as_of) if config.as_of else _last_day(known)
-            rows = rows_as_of(known, day) if day else []
+            found = rows_as_of(known, day) if day else []
+            # Asked last: whatever was read came by then.
+            known_at = at or last_instant(session)
         with warehouse.writing(f"writing gold.{table}") as session:
             session.ensure(f"gold.{table}", columns)
             with session.transaction():
                 session.execute(f"delete from gold.{table} where as_of = ?", [day])
-                insert(session, f"gold.{table}", columns, rows)
-        metadata: dict[str, Any] = {"as of": str(day), "known at": str(at or "now"), "dagster/row_count": len(rows)}
+                insert(session, f"gold.{table}", columns, [(*row, known_at) for row in found])
+        metadata: dict[str, Any] = {"as of": str(day), "known at": str(known_at), "dagster/row_count": len(found)}
         return dg.MaterializeResult(metadata=metadata)
 
     reads = [dg.AssetKey(name.split(".")) for name in READS]
@@ -163,7 +168,7 @@ _FORECAST_TEXT = (
 
 
 def customer_values(known: Known, as_of: date) -> list[tuple[object, ...]]:
-    """The rows of `gold.customer_value`; none for a currency in which too few customers bought twice."""
+    """The rows of `gold.customer_value` but for `known_at`; none for a currency in which too few bought twice."""
     bought: dict[str, list[tuple[str, date, float]]] = defaultdict(list)
     for currency, customer, day, amount in known.rows(_PURCHASES, as_of):
         bought[currency].append((customer, day, float(amount)))
@@ -184,7 +189,7 @@ def customer_values(known: Known, as_of: date) -> list[tuple[object, ...]]:
 
 
 def sales_forecasts(known: Known, as_of: date) -> list[tuple[object, ...]]:
-    """The rows of `gold.sales_forecast`; none for a category that has sold for less than eight weeks."""
+    """The rows of `gold.sales_forecast` but for `known_at`; none for a category that sold for less than eight weeks."""
     series: dict[tuple[str, str | None], dict[date, float]] = defaultdict(dict)
     for currency, category, day, revenue in known.rows(_SALES, as_of):
         series[currency, category][day] = float(revenue)
@@ -211,12 +216,6 @@ def _last_day(known: Known) -> date | None:
     day: date | None
     ((day,),) = known.rows(_LAST_DAY)
     return day
-
-
-def _instant(text: str) -> datetime:
-    """UTC without zone."""
-    stated = datetime.fromisoformat(text)
-    return stated.astimezone(UTC).replace(tzinfo=None) if stated.tzinfo else stated
 
 
 def _decimal(value: float | None) -> Decimal | None:

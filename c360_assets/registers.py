@@ -7,10 +7,11 @@ that a load or a decision does.
 import json
 import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import dagster as dg
 
+from c360_assets import instants
 from c360_assets.feeds import Feed
 from c360_assets.spool import LINEAGE, Outcome
 from c360_assets.warehouse import INTEGER, TEXT, TIMESTAMP, Session, insert
@@ -47,6 +48,7 @@ DECISIONS = {
     "reason": TEXT,
     "decided_at": TIMESTAMP,
     "batch": TEXT,
+    "lines_taken": TEXT,
 }
 REGISTERS = {
     "object_ledger": "One row per object version seen, written in the transaction that loads its rows.",
@@ -88,10 +90,26 @@ def next_batch(session: Session) -> tuple[str, datetime]:
         )
         """
     )[0]
-    instant = datetime.now(UTC).replace(tzinfo=None)
+    instant = instants.now()
     if last and last[:22] >= instant.strftime(_BATCH):
         instant = datetime.strptime(last[:22], _BATCH) + timedelta(microseconds=1)
     return f"{instant.strftime(_BATCH)}-{secrets.token_hex(2)}", instant
+
+
+def last_instant(session: Session) -> datetime | None:
+    """UTC without zone: nothing that the warehouse has came after it, be it an object or a decision."""
+    instant: datetime | None
+    ((instant,),) = session.rows(
+        """
+        select max(instant)
+        from (
+            select loaded_at as instant from staging.object_ledger
+            union all
+            select decided_at as instant from staging.quarantine_decisions
+        ) as instants
+        """
+    )
+    return instant
 
 
 def is_newest(session: Session, batch: str) -> bool:

@@ -388,6 +388,6 @@
   create table if not exists {{ customer_value() }} (
     as_of date, currency varchar, customer_id varchar, days_with_purchase bigint, first_bought_on date, last_bought_on date,
     churn_risk decimal(18, 4), expected_purchases decimal(18, 4), expected_value decimal(18, 4), churn_error decimal(18, 4),
-    naive_churn_error decimal(18, 4)
+    naive_churn_error decimal(18, 4), known_at timestamp
   )
 {% endmacro %}

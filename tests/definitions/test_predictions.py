@@ -93,6 +93,8 @@ def test_the_tables_of_any_day_are_made_again_to_the_cent(engine: str, request: 
     assert all(before)
     made(warehouse)
     last = [rows_of(warehouse, sql.format(AS_OF)) for sql in (VALUES, FORECASTS)]
+    # Each row says as known when it was told, which is when the last object came.
+    assert {row[-1][:19] for table in (*before, *last) for row in table} == {f"{AS_OF + timedelta(1)} 09:00:00"}
     # Of the category that sold on one day alone, of the customers of few, of refunds and of nobody, nothing is told.
     assert {row[1] for row in last[0]} == {"EUR"} and {row[2] for row in last[1]} == {"cups"}
     assert not {"cancelled", "refunded", "None"} & {row[2] for row in last[0]}
@@ -139,6 +141,8 @@ def test_what_was_told_of_a_day_is_told_again_by_what_was_known_then(tmp_path: P
     made(platform.warehouse, day.isoformat())
     now = [rows_of(platform.warehouse, sql) for sql in tables]
     assert now[0] != told[0] and {row[2] for row in now[1]} == {"C1", "C2"}
+    assert {row[-1] for table in told for row in table} == {str(known_at)}
+    assert str(known_at) not in {row[-1] for table in now for row in table if row[0] == str(day)} | {"None"}
     # The last day is another now, too.
     made(platform.warehouse, known_at=known_at.isoformat())
     assert [rows_of(platform.warehouse, sql) for sql in tables] == told
