@@ -28,6 +28,14 @@ Record = tuple[str, str, str, int]
 # object that it first came in. The dbt macros read them (fixed_number).
 FIXED_ROW, FIXED_LINE = "_fixed_row", "_fixed_line"
 
+# Is `{0}` the key, or does it end with it as its last part? No pattern: `_` in a key stands for itself.
+IS_KEY = "{0} = ? or right({0}, ?) = ?"
+
+
+def key_values(key: str) -> list[object]:
+    """The parameters of `IS_KEY`."""
+    return [key, len(key) + 1, f"/{key}"]
+
 
 class QuarantineError(ValueError):
     """Nothing fits what was asked for; the text says what there is."""
@@ -63,14 +71,15 @@ def entries(session: Session, choice: Choice, limit: int | None = None) -> list[
     """Open refusals, newest batch first, in the order of their objects; none where no run has come that far."""
     if "clean.quarantine" not in session.tables():
         return []
-    conditions, values = ["true"], []
+    conditions: list[str] = ["true"]
+    values: list[object] = []
     for column, value in (("feed", choice.feed), ("_row", choice.row)):
         if value is not None:
             conditions.append(f"{column} = ?")
             values.append(value)
     if choice.key is not None:
-        conditions.append("(_key = ? or _key like ?)")
-        values += [choice.key, f"%/{choice.key}"]
+        conditions.append(f"({IS_KEY.format('_key')})")
+        values += key_values(choice.key)
     if choice.reason is not None:
         # A code stands for all its columns: bad_date for bad_date:signup_date.
         conditions.append("(reasons like ? or reasons like ?)")
@@ -96,8 +105,23 @@ def decide(warehouse: Warehouse, chosen: Sequence[Entry], decision: str, reason:
     with warehouse.writing(f"quarantine {decision}") as session, session.transaction():
         batch, now = registers.next_batch(session)
         records = {(e.feed, e.key, e.etag, e.row) for e in chosen}
-        _note(session, records, decision, reason, now, batch)
+        taken = _lines_taken(session, {(e.feed, e.key, e.etag, e.row) for e in chosen if e.line is not None})
+        _note(session, records, decision, reason, now, batch, taken)
     return batch
+
+
+def _lines_taken(session: Session, receipts: Collection[Record]) -> dict[Record, str]:
+    """Of each receipt the lines that were taken when they came, `1,2`: they are not made known by what is decided of the
+    others."""
+    taken = {}
+    for receipt in receipts:
+        lines = session.rows(
+            "select distinct line from clean.pos_line_rows "
+            "where _feed = ? and _key = ? and _etag = ? and _row = ? and reasons = '[]' order by line",
+            list(receipt),
+        )
+        taken[receipt] = ",".join(str(line) for (line,) in lines)
+    return taken
 
 
 def release_objects(warehouse: Warehouse, feed: Feed, key: str) -> list[str]:
@@ -108,14 +132,14 @@ def release_objects(warehouse: Warehouse, feed: Feed, key: str) -> list[str]:
     with warehouse.writing("quarantine release") as session, session.transaction():
         batch, now = registers.next_batch(session)
         objects = session.rows(
-            """
+            f"""
             select distinct l.key, l.etag
             from staging.object_ledger as l
             left join staging.quarantine_decisions as d
                 on l.feed = d.feed and l.key = d._key and l.etag = d._etag and d._row = 0 and d.decision = ?
-            where l.feed = ? and (l.key = ? or l.key like ?) and l.status in ('loaded', 'empty') and d.feed is null
+            where l.feed = ? and ({IS_KEY.format("l.key")}) and l.status in ('loaded', 'empty') and d.feed is null
             """,
-            [ACCEPTED, feed.name, key, f"%/{key}"],
+            [ACCEPTED, feed.name, *key_values(key)],
         )
         _note(session, [(feed.name, found, etag, 0) for found, etag in objects], ACCEPTED, "", now, batch)
     return sorted(found for found, _ in objects)
@@ -217,8 +241,18 @@ def _place(session: Session, entry: Entry, feed: Feed, of_object: datetime | Non
     return {FIXED_ROW: json.loads(extra or "{}").get(FIXED_ROW) or str(entry.row)}
 
 
-def _note(session: Session, records: Collection[Record], decision: str, reason: str, now: datetime, batch: str) -> None:
-    rows = [(*record, decision, reason, now, batch) for record in sorted(records)]
+def _note(
+    session: Session,
+    records: Collection[Record],
+    decision: str,
+    reason: str,
+    now: datetime,
+    batch: str,
+    lines_taken: Mapping[Record, str] | None = None,
+) -> None:
+    rows = [
+        (*record, decision, reason, now, batch, (lines_taken or {}).get(record) or None) for record in sorted(records)
+    ]
     insert(session, "staging.quarantine_decisions", registers.DECISIONS, rows)
 
 

@@ -150,7 +150,18 @@ class _Shop:
             by_id = "" if by_name else f"CAT_{category:03}" + (";CAT_001" if at % 7 == 0 else "")
             price = self._prices[product]
             cost = (price * Decimal("0.6")).quantize(Decimal("0.01"))
-            rows.append([product, f"Product {at}", by_name, by_id, str(price), "USD", str(cost), f"Supplier {at % 9}"])
+            rows.append(
+                [
+                    product,
+                    f"Product {at}",
+                    by_name,
+                    by_id,
+                    str(price),
+                    "EUR" if at % 10 == 9 else "USD",
+                    str(cost),
+                    f"Supplier {at % 9}",
+                ]
+            )
         return rows
 
     def _new_orders(self, at: datetime) -> tuple[list[list[str]], list[list[str]]]:

@@ -110,7 +110,7 @@ having sum(accepted) <> 0
   {%- set feeds = [] -%}
   {%- for feed in declared_feeds() if not (taken_as_is and feed.feed.get('entity')) %}{% do feeds.append(feed) %}{% endfor -%}
   {%- for feed in feeds %}
-  select '{{ feed.name }}' as _feed, _key, _etag, count(*) as count_received
+  select cast('{{ feed.name }}' as varchar) as _feed, _key, _etag, count(*) as count_received
   from {{ feed.relation }}
   group by _key, _etag
   {{ 'union all' if not loop.last }}

@@ -127,11 +127,11 @@
 {% endmacro %}
 
 {#-
-  The day that it was when the newest line of the tills came, or at `known_at`, in that zone of theirs which is the furthest
-  behind. So a day that a wrong clock tells is not over either.
+  The day that it was when the newest object of the tills came, the newest by `known_at` if that is given, in that zone of theirs
+  which is the furthest behind. So a day that a wrong clock tells is not over either.
 -#}
 {% macro day_of_tills(known_at=none) -%}
-  {%- set known = known_at if known_at is not none else newest_known(['pos_line_log']) -%}
+  {%- set known = newest_known(['pos_line_log'], known_at) -%}
   {%- set days = [] -%}
   {%- for feed in declared_feeds('pos_line') -%}
     {%- set zone = (feed.feed.get('event_time') or {}).get('zone', 'UTC') -%}

@@ -72,20 +72,21 @@
   {%- if type == 'varchar' %}{{ text }}
   {%- elif type == 'date' %}{{ parsed_date(text) }}
   {%- elif type == 'timestamp' -%}
-    coalesce(
+    cast(coalesce(
       {{ minutes_earlier(parsed_wall_clock(text), 'coalesce(' ~ parsed_offset(text) ~ ', 0)') }},
       cast({{ parsed_date(text) }} as {{ timestamp_type() }})
-    )
+    ) as {{ timestamp_type() }})
   {%- elif type == 'boolean' %}case lower({{ text }}) when 'true' then true when 't' then true when '1' then true when 'yes' then true
     when 'false' then false when 'f' then false when '0' then false when 'no' then false end
   {%- else %}{{ try_typed(text, type) }}
   {%- endif -%}
 {%- endmacro %}
 
-{#- The reasons that hold, as a JSON array of codes in the order given: {code: condition}. -#}
+{#- The reasons that hold, as a JSON array of codes in the order given: {code: condition}. Snowflake makes a column that only
+    literals fill as wide as these are: it is cast, so that a feed that is declared later fits. -#}
 {% macro reasons_that_hold(conditions) -%}
-  '[' || substr(
+  cast('[' || substr(
     {%- for code, condition in conditions.items() %}
     case when {{ condition }} then ',"{{ code }}"' else '' end{{ ' ||' if not loop.last }}
-    {%- endfor %}, 2) || ']'
+    {%- endfor %}, 2) || ']' as varchar)
 {%- endmacro %}

@@ -524,10 +524,16 @@
     {%- endfor -%}
   {%- endif -%}
 {% endmacro %}
+{#- What it gives has to be of the types that it declares, to the digit. -#}
 {% macro snowflake_table_function(name, arguments, columns, sql) %}
+  {%- set given = [] -%}
+  {%- for column in columns -%}
+    {%- set name_of, type = column.split(' ', 1) -%}
+    {%- do given.append('cast(' ~ name_of ~ ' as ' ~ type ~ ') as ' ~ name_of) -%}
+  {%- endfor %}
   create or replace function {{ name }}(at_{{ arguments | join(' timestamp_ntz, at_') }} timestamp_ntz)
   returns table ({{ columns | join(', ') }})
-  as $${{ sql }}$$
+  as $$select {{ given | join(', ') }} from ({{ sql }}) as given$$
 {% endmacro %}
 
 {#- The rows of a table function. -#}

@@ -177,14 +177,14 @@ select * from final
     {{ parsed(column, entity.types[column]) }} as {{ typed_name(entity, column) }},
     {%- endif %}
     {%- endfor %}
-    case
+    cast(case
       {%- if not is_debezium(feed) %}
       when stated_operation is null then 'upsert'
       {%- endif %}
       {%- for op, codes in operation.items() if codes %}
       when upper(stated_operation) in ('{{ codes | map('upper') | join("', '") }}') then '{{ op }}'
       {%- endfor %}
-    end as op
+    end as varchar) as op
   from {{ feed.name }}_received
 {% endmacro %}
 

@@ -113,27 +113,30 @@
 {%- endmacro %}
 
 {#-
-  When the newest of what these logs hold came, which the name of a batch begins with: no clock is asked. What is dated after it
-  has not happened: a wrong clock dates it.
+  When the newest object, or decision, came of all that these logs are made of; no clock is asked. What is dated after it has not
+  happened: a wrong clock dates it. Told by the registers, for a log names with its rows the run that brought them, which brought
+  other feeds' batches too. With `known_at` the newest by then.
 -#}
-{% macro newest_known(logs) -%}
+{% macro newest_known(logs, known_at=none) -%}
+  {%- for log in logs %}{% do ref(log) %}{% endfor -%}
+  {%- if execute -%}
   (
-    select {{ instant_of_batch('max(batch)') }}
+    select max(came_at)
     from (
+      select feed, batch, loaded_at as came_at from {{ staged('object_ledger') }}
+      union all
+      select feed, batch, decided_at as came_at from {{ staged('quarantine_decisions') }}
+    ) as arrivals
+    where (
       {%- for log in logs %}
-      select max(_batch) as batch from {{ ref(log) }}{{ ' union all' if not loop.last }}
+      (
+        feed in ('{{ declared_feeds(log.removesuffix('_log')) | map(attribute='name') | join("', '") }}')
+        and batch in ({{ consumed_by(log) }})
+      ){{ ' or' if not loop.last }}
       {%- endfor %}
-    ) as newest
+    ){{ ' and came_at <= ' ~ known_at if known_at is not none }}
   )
-{%- endmacro %}
-
-{#- Of 20261130T235959.123456-1a2b. -#}
-{% macro instant_of_batch(batch) -%}
-  {%- set parts = [] -%}
-  {%- for begin, length, mark in [(1, 4, '-'), (5, 2, '-'), (7, 2, ' '), (10, 2, ':'), (12, 2, ':'), (14, 9, '')] -%}
-    {%- do parts.append('substr(' ~ batch ~ ', ' ~ begin ~ ', ' ~ length ~ ")" ~ (" || '" ~ mark ~ "'" if mark else '')) -%}
-  {%- endfor -%}
-  cast({{ parts | join(' || ') }} as {{ timestamp_type() }})
+  {%- endif -%}
 {%- endmacro %}
 
 {#- What the functions of orders and lines read, for a comment `depends_on` of a model that makes one. -#}

@@ -12,7 +12,7 @@
 
 {#- Of the staged record `s`: lineage, batch, and the instant that its object gives, if it does. -#}
 {% macro record_lineage(feed) %}
-    '{{ feed.name }}' as _feed,
+    cast('{{ feed.name }}' as varchar) as _feed,
     s._key,
     s._etag,
     s._row,
@@ -86,7 +86,7 @@
   {%- set text = "nullif(" ~ replaced(text, pattern, '') ~ ", '')" if text and pattern else text -%}
   {%- if text and constant %}coalesce({{ text }}, '{{ constant }}')
   {%- elif text %}{{ text }}
-  {%- elif constant %}'{{ constant }}'
+  {%- elif constant %}cast('{{ constant }}' as varchar)
   {%- else %}cast(null as varchar)
   {%- endif -%}
 {%- endmacro %}

@@ -40,9 +40,13 @@ replays as (
 {{ feed.name }}_checked as (
   {{- checked_lines(entity, feed) }}
 ),
+{%- if feed.feed.get('lines') %}
+{{ lines_as_they_came(entity, feed) }}
+{%- endif %}
 {% endfor %}
 final as (
   {%- for feed in feeds %}
+  {%- set nested = feed.feed.get('lines') %}
   select
     _feed, _key, _etag, _row, _loaded_batch, _batch, _last_modified, known_at,
     record,
@@ -50,8 +54,8 @@ final as (
     {{ entity.attributes | join(', ') }},
     content,
     reasons,
-    case when reasons <> '[]' then {{ 'raw' if feed.feed.get('lines') else raw_record(feed) }} end as raw
-  from {{ feed.name }}_checked
+    case when reasons <> '[]' then {{ 'raw' if nested else raw_record(feed) }} end as raw
+  from {{ feed.name }}_{{ 'dated' if nested else 'checked' }}
   {{ 'union all' if not loop.last }}
   {%- endfor %}
 )
@@ -262,6 +266,50 @@ select * from final
   from {{ feed.name }}_receipts
   where (has_items and not has_lines)
     or ((has_cancel or not has_refund) and {{ json_count('document', array) }} = 0)
+),
+{% endmacro %}
+
+{#-
+  `<feed>_dated`: a receipt is tried again as a whole, and of its lines those that had been taken before stay as they came; with the
+  others it is the last try at which they had not. So a rebuild says no later than the runs before it when a line was known.
+-#}
+{% macro lines_as_they_came(entity, feed) %}
+{%- set place = ['_key', '_etag', '_row', '_loaded_batch', 'line'] %}
+{{ feed.name }}_tried as (
+  select
+    {{ 'checked.' ~ (place | join(', checked.')) }},
+    max(decisions.batch) as batch,
+    max(decisions.decided_at) as decided_at
+  from {{ feed.name }}_checked as checked
+  inner join {{ source('staging', 'quarantine_decisions') }} as decisions
+    on decisions.feed = '{{ feed.name }}'
+    and decisions.decision = 'replay'
+    and {{ agree('checked', 'decisions', ['_key', '_etag', '_row']) }}
+    and checked._loaded_batch < decisions.batch
+    and position(',' || cast(checked.line as varchar) || ',' in ',' || coalesce(decisions.lines_taken, '') || ',') = 0
+  where checked._batch <> checked._loaded_batch
+  group by {{ 'checked.' ~ (place | join(', checked.')) }}
+),
+
+{{ feed.name }}_dated as (
+  select
+    checked._feed, checked._key, checked._etag, checked._row, checked._loaded_batch,
+    coalesce(tried.batch, checked._loaded_batch) as _batch,
+    checked._last_modified,
+    coalesce(tried.decided_at, ledger.loaded_at) as known_at,
+    checked.record,
+    checked.line,
+    {%- for column in entity.key | reject('equalto', 'line') | list + entity.attributes %}
+    checked.{{ column }},
+    {%- endfor %}
+    checked.content, checked.reasons, checked.raw
+  from {{ feed.name }}_checked as checked
+  left join {{ feed.name }}_tried as tried on {{ agree('checked', 'tried', place) }}
+  left join ledger
+    on ledger.feed = '{{ feed.name }}'
+    and checked._key = ledger.key
+    and checked._etag = ledger.etag
+    and checked._loaded_batch = ledger.batch
 ),
 {% endmacro %}
 

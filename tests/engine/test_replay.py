@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+import json
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from c360_assets import quarantine
+import pytest
+
+from c360_assets import instants, quarantine
 from c360_assets.landing import Bucket
 from c360_assets.quarantine import Choice
 from c360_assets.settings import PROJECT
@@ -90,3 +93,80 @@ def test_a_replayed_order_changes_its_day_its_customer_and_its_products_and_noth
     stands = contents(mended)
     mended.build("--full-refresh", *MODELS)
     assert contents(mended) == stands
+
+
+TILLS = ("--exclude-resource-type", "test", "--select", "+top_customers", "+anomalies", "+vw_stock", "+quarantine")
+
+
+def test_a_receipt_that_is_tried_again_leaves_its_sound_lines_known_since_they_came(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    """Two lines are taken; the third is once its price may bear a currency, and the fourth later still."""
+    lines = [{"product_id": f"p{n}", "price": price, "quantity": 1} for n, price in enumerate([1, 2, "4 EUR", "8 USD"])]
+    receipt = {
+        "store_id": "s",
+        "transaction_id": "t",
+        "customer_id": "anna",
+        "timestamp": "2026-01-21T09:00:00Z",
+        "items": lines,
+    }
+    platform = Platform(settings_at(tmp_path / "home"), bucket, project=PROJECT / "dbt")
+    platform.put("a.json", json.dumps(receipt).encode(), "pos")
+    platform.load("pos")
+    platform.build(*TILLS)
+    declared = (PROJECT / "dbt" / "models" / "staging" / "pos.yml").read_text()
+    decided: list[datetime] = []
+    for units in ("EUR", "EUR|USD"):
+        folder = tmp_path / f"rules {len(decided)}"
+        strip = f"strip: {{unit_price: ' ({units})'}}\n              map:"
+        files = {"models/staging/pos.yml": declared.replace("map:", strip, 1)}
+        platform = Platform(platform.settings, bucket, project=project_with(folder, files, shop=True))
+        with platform.warehouse.reading() as session:
+            chosen = quarantine.entries(session, Choice(feed="pos"))
+        quarantine.replay(platform.warehouse, bucket, platform.feeds, chosen, platform.settings.spool)
+        ((at,),) = platform.rows("select max(decided_at) from staging.quarantine_decisions")
+        decided.append(at)
+        platform.build(*TILLS)
+    ((came,),) = platform.rows("select loaded_at from staging.object_ledger")
+
+    def believed() -> list[list[tuple[object, ...]]]:
+        sums = "select net_revenue from gold.top_customers_as_of(timestamp '2026-01-21', timestamp '{}')"
+        known = "select line, known_at from clean.pos_line_rows order by line"
+        return [platform.rows(known), *(platform.rows(sums.format(at)) for at in (came, *decided))]
+
+    stands = believed()
+    assert stands == [list(enumerate([came, came, *decided], 1)), [(3,)], [(7,)], [(15,)]]
+    platform.build("--full-refresh", *TILLS)
+    assert believed() == stands
+
+
+def test_which_day_it_is_for_the_tills_their_objects_tell_whatever_else_comes(
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a day of the tills; the morning after brings customers. No day is over by that, nor by making all anew."""
+    tuesday = datetime(2026, 3, 10, 10)
+    before = [tuesday - timedelta(weeks=weeks) for weeks in range(6)]
+    receipts = [
+        {"store_id": "s", "transaction_id": f"t{at:%m%d}", "timestamp": f"{at:%Y-%m-%dT09:00:00Z}",
+         "items": [{"product_id": "cup", "price": 1 if at == tuesday else 100, "quantity": 1}]}
+        for at in before
+    ]  # fmt: skip
+    platform = Platform(settings_at(tmp_path / "home"), bucket, project=PROJECT / "dbt")
+
+    def comes(at: datetime, feed: str, name: str, body: str) -> list[tuple[object, ...]]:
+        monkeypatch.setattr(instants, "now", lambda: at)
+        platform.put(name, body.encode(), feed)
+        platform.load(feed)
+        platform.build(*TILLS)
+        return platform.rows("select sales_date, actual from gold.anomalies")
+
+    assert comes(tuesday, "pos", "a.json", "".join(map(json.dumps, receipts))) == []
+    wednesday = tuesday + timedelta(hours=22)
+    assert comes(wednesday, "customers", "a.csv", "customer_id,city,updated_at\nanna,Rome,2026-01-01\n") == []
+    platform.build("--full-refresh", *TILLS)
+    assert platform.rows("select sales_date, actual from gold.anomalies") == []
+    receipts = [{"store_id": "s2", "transaction_id": "t", "timestamp": "2026-03-11T07:00:00Z", "items": []}]
+    assert comes(wednesday, "pos", "b.json", "".join(map(json.dumps, receipts))) == [(tuesday.date(), 1)]
+    known = f"gold.anomalies_as_of(timestamp '{tuesday.date()}', timestamp '{{}}')"
+    for at, told in ((wednesday - timedelta(minutes=1), []), (wednesday + timedelta(minutes=1), [(1,)])):
+        assert platform.rows(f"select actual from {known.format(at)}") == told

@@ -59,7 +59,8 @@ final as (
     placed.quantity,
     placed.unit_price,
     {{ amount_of_item() }} as amount,
-    products.cost as unit_cost
+    -- What it cost in another currency says nothing of what the sale brought.
+    case when coalesce(products.currency, '{{ var('shop_currency') }}') = placed.currency then products.cost end as unit_cost
   from placed
   left join ({{ version_at(ref('product_history'), 'product_id', 'placed', 'ordered_at') }}) as product_versions
     on placed.product_id = product_versions.product_id

@@ -72,7 +72,7 @@ final as (
     sales.net_revenue,
     case
       when sales.count_purchases > 0
-        then cast(cast(sales.gross_revenue as double) / sales.count_purchases as decimal(18, 4))
+        then cast(cast(sales.gross_revenue as double) / sales.count_purchases as decimal(38, 4))
     end as average_order,
     sales.first_order_at,
     sales.last_order_at,

@@ -2,6 +2,7 @@ select
   customer_id,
   event_time,
   op,
+  row_number() over (partition by customer_id, event_time, op order by content) as nth,
   content,
   position,
   known_at,
