@@ -48,7 +48,10 @@ class Expectation:
         """What ends it, where it blocks."""
         if self.rule == "distinct":
             return "land what is missing, or change the bound where it is declared"
-        return "land the object corrected, or take it as it is: c360 quarantine release --feed FEED --key KEY"
+        return (
+            "land the object corrected, where it replaces what it brought (its name states the instant, or the feed "
+            "says overwrite: replace), or take it as it is: c360 quarantine release --feed FEED --key KEY"
+        )
 
     @property
     def text(self) -> str:

@@ -1,7 +1,8 @@
 """Waiting: what has landed and is not loaded yet, of each feed, as the worker knows it.
 
 Belongs here: hearing of new objects from the queue, listing what no message told of, and whose turn it is. The ledger
-says what is new; a message is deleted when its object is loaded.
+says what is new; a message is deleted when its object is loaded. A feed whose objects are loaded and whose laps fail
+goes on to have its turn, and what lands meanwhile is loaded with it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from c360_assets import landing
+from c360_assets import instants, landing
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket, LandingError, Listed
 from c360_assets.object_events import Arrival, ObjectEvents
@@ -70,9 +71,9 @@ class Waiting:
         self._listing: Future[tuple[dict[str, dict[str, Listed]], float]] | None = None
 
     def due(self) -> list[str]:
-        """Feeds of which something waits and may be tried."""
+        """Feeds of which something waits, to be loaded or to be made of what was, and may be tried."""
         now = time.monotonic()
-        return [name for name, box in self._boxes.items() if box.objects and box.not_before <= now]
+        return [n for n, box in self._boxes.items() if (box.objects or box.failures) and box.not_before <= now]
 
     def turn(self) -> str | None:
         """Which feed's turn it is: many objects come before few, short laps before long ones, and who waits long comes
@@ -81,15 +82,16 @@ class Waiting:
 
         def weight(name: str) -> float:
             box = self._boxes[name]
-            return min(len(box.objects), COUNTED) * (1 + (now - box.since) / box.lap_seconds) / box.lap_seconds
+            return max(1, min(len(box.objects), COUNTED)) * (1 + (now - box.since) / box.lap_seconds) / box.lap_seconds
 
         return max(self.due(), key=weight, default=None)
 
-    def batch(self, name: str) -> tuple[list[Listed], datetime]:
-        """The next batch of a feed of which something waits, and when the first of it was seen."""
+    def batch(self, name: str) -> tuple[list[Listed], datetime | None]:
+        """The next batch of a feed, and when the first of it was seen; empty where all is loaded, and only what follows
+        is not made."""
         box = self._boxes[name]
         plan = landing.plan_batch(box.objects.values(), {}, self._objects, self._size)
-        return plan, min(box.seen[each.key] for each in plan)
+        return plan, min((box.seen[each.key] for each in plan), default=None)
 
     def hear(self, *, wait: bool = True) -> None:
         """What the queue tells; may wait a second where nothing else is to be done."""
@@ -107,7 +109,7 @@ class Waiting:
                 self._open_again()
             return
         strange = []
-        now = _now()
+        now = instants.now()
         for arrival in arrivals:
             key = arrival.listed.key
             feed = next((f for f in self._feeds.values() if key.startswith(self._bucket.folder(f))), None)
@@ -179,7 +181,7 @@ class Waiting:
             for name, objects in asked.items():
                 ledger = landing.known_etags(session, self._feeds[name])
                 self._known[name] = {key: etag for key, etag in ledger.items() if key in objects}
-                box, now = self._boxes[name], _now()
+                box, now = self._boxes[name], instants.now()
                 for key, each in objects.items():
                     if ledger.get(key) != each.etag:
                         box.objects.setdefault(key, each)
@@ -189,11 +191,21 @@ class Waiting:
         """Did the last lap of the feed not work?"""
         return self._boxes[name].failures > 0
 
-    def failed(self, name: str, seconds: float) -> float:
-        """A lap of the feed did not work, after so many seconds; returns the seconds until it is due again."""
+    def failed(self, name: str, plan: Sequence[Listed], seconds: float) -> float:
+        """A lap of the feed did not work, after so many seconds; returns the seconds until it is due again.
+
+        What of its batch was loaded waits no more: were it planned again and again, nothing that came later would ever
+        be loaded, and what ends the failure might be among it.
+        """
         box = self._boxes[name]
         box.lap_seconds = (box.lap_seconds + seconds) / 2
         box.failures += 1
+        try:
+            with self._warehouse.reading() as session:
+                ledger = landing.known_etags(session, self._feeds[name], [each.key for each in plan]) if plan else {}
+            self._leave(name, [each for each in plan if ledger.get(each.key) == each.etag])
+        except (WarehouseBusy, WarehouseRefused) as error:
+            self._say(f"what the ledger has of the lap could not be asked: {error}")
         pause = min(2.0**box.failures, LONGEST)
         box.not_before = time.monotonic() + pause
         return pause
@@ -203,7 +215,12 @@ class Waiting:
         box = self._boxes[name]
         box.lap_seconds = (box.lap_seconds + seconds) / 2
         box.failures, box.not_before, box.since = 0, 0.0, time.monotonic()
-        for each in plan:
+        self._leave(name, plan)
+
+    def _leave(self, name: str, loaded: Sequence[Listed]) -> None:
+        """They wait no more, and no message tells of them."""
+        box = self._boxes[name]
+        for each in loaded:
             if box.objects[each.key].etag == each.etag:
                 del box.objects[each.key]
                 del box.seen[each.key]
@@ -222,7 +239,3 @@ def _saw(box: _Box, key: str, now: datetime) -> None:
     if not box.seen:
         box.since = time.monotonic()
     box.seen.setdefault(key, now)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

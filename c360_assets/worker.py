@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -19,6 +19,7 @@ import dagster as dg
 from c360_assets import (
     automation,
     checks,
+    instants,
     laps,
     lease,
     local,
@@ -120,7 +121,7 @@ class Worker:
         self._whole_at = self._retry_at = self._squeezed_at = self._page_at = time.monotonic()
         self._quiet = 0.0
         self._failed = 0
-        self._night = self._trimmed = _night_of(_now())
+        self._night = self._trimmed = _night_of(instants.now())
         # What readers see, piece by piece, of what was built; all of it at first, for who died before may have left it.
         every = self._graph.materializable_asset_keys
         self._to_serve = _pieces({key for key in every if key.path[0] == serve.SERVING})
@@ -177,7 +178,7 @@ class Worker:
         see of it follows in runs of its own, so that laps come between."""
         now = time.monotonic()
         is_quiet = self._quiet >= QUIET
-        if self._night != (night := _night_of(_now())):
+        if self._night != (night := _night_of(instants.now())):
             self._night = night
             self._left_behind(self._feeds)
         if now < self._retry_at or (self._waiting.due() and now < self._whole_at + WHOLE):
@@ -261,7 +262,8 @@ class Worker:
         what a lap cannot."""
         plan, seen = self._waiting.batch(name)
         began = time.monotonic()
-        at: dict[str, datetime | None] = {"landed": min(each.last_modified for each in plan), "seen": seen}
+        landed = min((each.last_modified for each in plan), default=None)
+        at: dict[str, datetime | None] = {"landed": landed, "seen": seen}
         try:
             if may_run:
                 self._keeping.look(is_due=True)
@@ -276,7 +278,7 @@ class Worker:
         if worked:
             self._waiting.done(name, plan, took)
         else:
-            self._say(f"{name}: again in {self._waiting.failed(name, took):.0f} s")
+            self._say(f"{name}: again in {self._waiting.failed(name, plan, took):.0f} s")
         return worked
 
     def _quick(self, name: str, plan: Sequence[Listed], at: dict[str, datetime | None]) -> bool:
@@ -290,7 +292,7 @@ class Worker:
                 )  # fmt: skip
                 if not loaded.batches and not self._waiting.is_again(name):
                     return True  # told of a second time: the ledger has it all, and what follows it was made
-                at["staged"] = _now()
+                at["staged"] = instants.now()
                 self._is_half_done = True
                 self._tally[name].add(loaded)
                 self._untold.setdefault(name, time.monotonic())
@@ -322,7 +324,7 @@ class Worker:
         if not chosen or self._is_serving:
             return None
         serve.serve(self._served, chosen, self._warehouse, Store(self._settings.serving_url))
-        return _now()
+        return instants.now()
 
     def _run(self, name: str, plan: Sequence[Listed], at: dict[str, datetime | None] | None = None) -> bool:
         """A run of Dagster: of the planned objects, if any, and of the laps that none has told; did it work?"""
@@ -350,6 +352,8 @@ class Worker:
         return bool(result.success)
 
     def _note(self, name: str, plan: Sequence[Listed], rows: int, at: dict[str, datetime | None]) -> None:
+        if not plan:
+            return  # it was loaded by a lap that failed, and landed long ago
         committed = self._dbt.at
         for layer in ("core", "gold"):
             of_layer = [when for table, when in committed.items() if self._dbt.schema_of(table) == layer]
@@ -394,7 +398,3 @@ def _pieces(served: Collection[dg.AssetKey]) -> list[set[dg.AssetKey]]:
 def _night_of(now: datetime) -> date:
     """The night that was last, by the day on which it ended."""
     return (now - timedelta(hours=NIGHT)).date()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

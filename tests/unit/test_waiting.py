@@ -149,11 +149,31 @@ def test_what_is_of_no_feed_is_deleted_and_makes_no_lap(home: Home) -> None:
 def test_a_lap_that_failed_is_due_again_after_a_pause_and_its_message_stays(home: Home) -> None:
     home.queue.tell(version("a"), "first")
     home.waiting.hear(wait=False)
-    assert home.waiting.failed("clickstream", 0.1) == 2.0
+    assert home.waiting.failed("clickstream", [version("a")], 0.1) == 2.0
     assert home.waiting.due() == [] and home.waiting.is_again("clickstream") and home.queue.deleted == []
     home.pass_time(2.0)
     assert home.lap() == [version("a")] and home.queue.deleted == ["first"]
     assert not home.waiting.is_again("clickstream")
+
+
+def test_what_a_failed_lap_loaded_is_tried_on_and_what_lands_meanwhile_is_loaded_with_it(home: Home) -> None:
+    """An object that holds its feed up: the one that corrects it is the newest, behind as many as a batch may have."""
+    many = [version(f"{n:03}", minutes=n) for n in range(100)]
+    for each in many:
+        home.queue.tell(each, each.key[-3:])
+    home.waiting.hear(wait=False)
+    plan, _ = home.waiting.batch("clickstream")
+    home.load(*plan)
+    home.waiting.failed("clickstream", plan, 0.1)
+    assert len(home.queue.deleted) == len(plan) == 100
+    home.pass_time(2.0)
+    assert home.waiting.turn() == "clickstream" and home.waiting.batch("clickstream") == ([], None)
+    home.waiting.failed("clickstream", [], 0.1)
+    home.queue.tell(version("corrected", minutes=500), "corrected")
+    home.waiting.hear(wait=False)
+    home.pass_time(4.0)
+    assert home.lap() == [version("corrected", minutes=500)]
+    assert home.waiting.due() == [] and not home.waiting.is_again("clickstream")
 
 
 def test_the_ledger_is_asked_only_about_what_it_is_not_known_to_have(
