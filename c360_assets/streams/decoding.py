@@ -44,6 +44,7 @@ def avro_object(registry: Any, topic: str) -> Decode:
         try:
             told = decode(value, context)
         except Exception as error:  # noqa: BLE001 - whatever the library says of these bytes, the stream goes on
+            _look_at_registry(error)
             raise Undecodable(f"not_avro: {error}") from None
         if not isinstance(told, dict):
             raise Undecodable("no_object")
@@ -83,10 +84,29 @@ def protobuf_object(registry: Any, descriptors: Path, message: str) -> Decode:
             found = decode(value)
             text = json_format.MessageToJson(found, preserving_proto_field_name=True, indent=None, ensure_ascii=False)
         except Exception as error:  # noqa: BLE001 - whatever the library says of these bytes, the stream goes on
+            _look_at_registry(error)
             raise Undecodable(f"not_protobuf: {error}") from None
         return str(text).encode()
 
     return decoded
+
+
+def _look_at_registry(error: Exception) -> None:
+    """Was it the registry that failed, and not the event? That it knows no such schema is the event's fault.
+
+    Raises:
+        StreamError: if so: the event is read again where somebody starts again.
+    """
+    from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
+
+    answered = isinstance(error, SchemaRegistryError) and error.http_status_code != 404
+    # Which of the two libraries the client takes depends on what else is installed.
+    of_http = any(kind.__module__.partition(".")[0] in ("httpx", "httpx2") for kind in type(error).__mro__)
+    if answered or of_http or isinstance(error, OAuthTokenError):
+        raise StreamError(
+            f"the schema registry {'refuses' if answered else 'does not answer'}: {error}. No event is taken without "
+            "it, and none is lost: look at its address and login, and start again"
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -66,17 +66,26 @@ class Holding:
         self.progress = Progress()
 
     def take(self, part: str, position: str, value: bytes | None, key: bytes | None, now: float) -> None:
-        """One event, in the order of the part; `now`: of time.monotonic()."""
+        """One event, in the order of the part; `now`: of time.monotonic().
+
+        Raises:
+            StreamError: if it cannot be told what the event says; it is not taken then.
+        """
+        try:
+            if value is None:
+                raise Undecodable("empty")
+            told: bytes | DeadLetter = self._decode(value)
+        except Undecodable as reason:
+            told = DeadLetter(position, str(reason), value, key)
+        # Not before: a stretch is from its first event on, and one without it would say that it has it.
         held = self._held.get(part)
         if held is None:
             held = self._held[part] = Stretch(part, position, position)
             self._since[part] = now
-        try:
-            if value is None:
-                raise Undecodable("empty")
-            held.add(position, self._decode(value))
-        except Undecodable as reason:
-            held.refuse(DeadLetter(position, str(reason), value, key))
+        if isinstance(told, DeadLetter):
+            held.refuse(told)
+        else:
+            held.add(position, told)
 
     def of(self, parts: Collection[str] | None = None) -> list[str]:
         """The parts of which something is held, of these or of all."""

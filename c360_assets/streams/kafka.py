@@ -156,8 +156,9 @@ class KafkaLanding:
             return
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise StreamError(
-                f"topic '{self._topic}': the broker no longer has what was not read yet: {error.str()}. "
-                "Start again: it is then told which offsets are lost"
+                f"topic '{self._topic}': the broker does not have what comes next: {error.str()}. Start again: if it "
+                "was deleted, it is then told which offsets are lost; if this comes again, the broker's log has lost "
+                "its end: say --landed-as NAME to land what comes now beside the former, and not over it"
             )
         if error.code() in _AWAY:
             return  # librdkafka tries again for ever

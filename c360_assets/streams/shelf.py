@@ -128,7 +128,11 @@ class Shelf:
             for found in page.get("Contents", ()):
                 if self._name.fullmatch(found["Key"].rsplit("/", 1)[1]):
                     newest = found["Key"]
-        return self._stated(newest)[0] if newest else None
+        if newest is None:
+            return None
+        # The first one may have been put before the stream's id was known.
+        self._look_whose(newest)
+        return self._stated(newest)[0]
 
     def _check(self, part: str) -> None:
         """Whose is what lies there? The first object is asked: all of a folder are of one stream."""
@@ -136,14 +140,16 @@ class Shelf:
             Bucket=self._bucket.name, Prefix=f"{self._folder}{part}/", MaxKeys=1
         )
         for first in found.get("Contents", ()):
-            metadata = self._bucket.client.head_object(Bucket=self._bucket.name, Key=first["Key"])["Metadata"]
-            former = metadata.get(_STREAM_ID)
-            if former and self._stream_id and former != self._stream_id:
-                raise StreamError(
-                    f"s3://{self._bucket.name}/{first['Key']} is of another {self._source} {self._stream}, {former}, "
-                    f"which was deleted; the one of that name is {self._stream_id} now, and counts from its beginning. "
-                    "Say --landed-as NAME to land it beside the former, and not over it"
-                )
+            self._look_whose(first["Key"])
+
+    def _look_whose(self, key: str) -> None:
+        former = self._bucket.client.head_object(Bucket=self._bucket.name, Key=key)["Metadata"].get(_STREAM_ID)
+        if former and self._stream_id and former != self._stream_id:
+            raise StreamError(
+                f"s3://{self._bucket.name}/{key} is of another {self._source} {self._stream}, {former}, "
+                f"which was deleted; the one of that name is {self._stream_id} now, and counts from its beginning. "
+                "Say --landed-as NAME to land it beside the former, and not over it"
+            )
 
     def _stated(self, key: str) -> tuple[str, int]:
         metadata = self._bucket.client.head_object(Bucket=self._bucket.name, Key=key)["Metadata"]

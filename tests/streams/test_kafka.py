@@ -13,8 +13,10 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +52,8 @@ def land(kafka: str, topic: str, shelf: Shelf) -> Land:
     def run(group: str = "", idle: float = 1.5, stop: Callable[[], bool] = lambda: False, **more: Any) -> Progress:
         consumer = consumer_of(kafka, group or f"g-{uuid.uuid4().hex[:8]}", QUICK)
         limits = more.pop("limits", Limits(seconds=0.3))
-        return KafkaLanding(consumer, topic, more.pop("shelf", shelf), json_object, limits, print, **more).run(
-            stop, idle
-        )
+        decode = more.pop("decode", json_object)
+        return KafkaLanding(consumer, topic, more.pop("shelf", shelf), decode, limits, print, **more).run(stop, idle)
 
     return run
 
@@ -294,6 +295,70 @@ def test_protobuf_is_landed_as_json(topic: str, tmp_path: Path) -> None:
     descriptors.write_bytes(b"\xff no descriptors")
     with pytest.raises(StreamError, match="holds no descriptors"):
         protobuf_object(registry, descriptors, "shop.Click")
+
+
+@pytest.mark.parametrize("status", [None, 503, 401, 403])
+def test_a_registry_that_fails_is_no_fault_of_the_event(topic: str, status: int | None) -> None:
+    with registry_that_answers(status) as registry, pytest.raises(StreamError, match="none is lost"):
+        avro_object(registry, topic)(b"\x00\x00\x00\x00\x09an event")
+
+
+def test_a_schema_that_the_registry_does_not_know_is_the_fault_of_the_event(topic: str) -> None:
+    with registry_that_answers(404) as registry, pytest.raises(ValueError, match="not_avro: no such schema"):
+        avro_object(registry, topic)(b"\x00\x00\x00\x00\x09an event")
+
+
+def test_an_event_that_could_not_be_told_is_neither_landed_nor_passed_over(
+    land: Land, produce: Produce, bucket: Bucket
+) -> None:
+    def away(value: bytes) -> bytes:
+        raise StreamError("the schema registry does not answer")
+
+    produce(sent := events(30))
+    with pytest.raises(StreamError, match="does not answer"):
+        land("one", decode=away)
+    assert values_of(bucket) == {}
+    assert land("one").events == 30 and landed(bucket) == Counter(sent)
+
+
+@contextmanager
+def registry_that_answers(status: int | None) -> Iterator[Any]:
+    """A client of a registry that answers so, or of none."""
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status or 500)
+            self.end_headers()
+            self.wfile.write(b'{"error_code": 40403, "message": "no such schema"}')
+
+        def log_message(self, *arguments: Any) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    address = f"http://127.0.0.1:{server.server_port}"
+    if status is None:
+        server.server_close()
+    else:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield SchemaRegistryClient({"url": address, "max.retries": 0})
+    if status is not None:
+        server.shutdown()
+        server.server_close()
+
+
+def test_whose_a_folder_is_the_newest_object_tells_where_the_first_does_not(
+    bucket: Bucket, feeds: dict[str, Feed], topic: str
+) -> None:
+    """The topic had no id yet, or the broker gave none, when the first was put."""
+
+    def shelf(stream_id: str) -> Shelf:
+        return Shelf(bucket, feeds["clickstream"], feeds["dead_letters"], SOURCE, topic, DIGITS, stream_id)
+
+    shelf("").put(Stretch("0", "0", "9", [b"{}"] * 10))
+    shelf("one").put(Stretch("0", "10", "19", [b"{}"] * 10))
+    assert shelf("one").last("0") == "19"
+    with pytest.raises(StreamError, match=r"10\.json is of another kafka .*, one, which was deleted"):
+        shelf("two").last("0")
 
 
 class Consumer:
