@@ -5,6 +5,7 @@ what the store holds; the next generation is laid beside it, compared, written t
 place. A run that dies in between is told by the two numbers of the generation, and what it left is finished first.
 """
 
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -45,7 +46,8 @@ def sources(personal: Collection[str]) -> list[Source]:
         ),
         Source(Shape("customer_versions", ("customer_id", "valid_from"), (), hidden), "gold.dim_customer"),
         Source(
-            Shape("customer_events", ("customer_id", "event_time", "op", "content"), (), hidden),
+            # The content's hash has no key: who has an address could look for it.
+            Shape("customer_events", ("customer_id", "event_time", "op", "nth"), (), (*hidden, "content")),
             "gold.vw_customer_timeline",
         ),
         Source(
@@ -166,7 +168,7 @@ def serve(
         generation, the newest batch in it, {table: rows brought and taken away}.
     """
     with warehouse.writing("serving") as session:
-        session.ensure(GENERATION, {"generation": INTEGER, "batch": TEXT})
+        session.ensure(GENERATION, {"generation": INTEGER, "batch": TEXT, "coming": TEXT})
         there = _recovered(session, served, store)
         tables = session.tables()
         made = [each for each in (chosen if there else served) if each.reads in tables]
@@ -186,7 +188,7 @@ def serve(
                     compared.add(each.shape.name)
                 yield change
 
-        counts = store.write(there + 1, batch, chain(beside, changes()), layout_of(served))
+        counts = store.write(there + 1, batch, chain(beside, changes()), layout_of(served), _announce(session))
         for each in made:
             if each.shape.name in compared and counts[each.shape.name] == (0, 0):
                 # What is served is what was laid beside it: nothing has to take its place.
@@ -203,13 +205,24 @@ def checked(instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]) -> I
         yield {"asset": told.asset, "name": told.check, "status": told.status, "at": told.at}
 
 
+def _announce(session: Session) -> str:
+    """The mark of the generation that is written next. It stands here before the store has it: a number alone would not
+    tell it from the next one of another time, where warehouse or store was put back."""
+    mark = secrets.token_hex(8)
+    if session.rows(f"select 1 from {GENERATION}"):
+        session.execute(f"update {GENERATION} set coming = ?", [mark])
+    else:
+        session.execute(f"insert into {GENERATION} values (0, '', ?)", [mark])
+    return mark
+
+
 def _recovered(session: Session, served: Collection[Source], store: Store) -> int:
     """The generation that warehouse and store both hold; 0 where there is none, and all is to be served anew."""
-    rows = session.rows(f"select generation, batch from {GENERATION}")
-    here, batch = (int(rows[0][0]), rows[0][1]) if rows else (0, "")
+    rows = session.rows(f"select generation, batch, coming from {GENERATION}")
+    here, batch, coming = (int(rows[0][0]), *rows[0][1:]) if rows else (0, "", None)
     held = store.served()
     is_ours = held is not None and held.layout == layout_of(served)
-    if held is not None and is_ours and held.generation == here + 1:
+    if held is not None and is_ours and held.generation == here + 1 and held.mark == coming:
         _take_place(session, served, held.generation, held.batch)
         return held.generation
     # Laid beside by a run that died before the store had it: whoever serves next must not take it for served.
@@ -256,7 +269,7 @@ def _take_place(session: Session, served: Collection[Source], generation: int, b
             session.replace(_table(each), _next(each))
     with session.transaction():
         session.execute(f"delete from {GENERATION}")
-        session.execute(f"insert into {GENERATION} values (?, ?)", [generation, batch])
+        session.execute(f"insert into {GENERATION} values (?, ?, null)", [generation, batch])
 
 
 def _table(each: Source) -> str:

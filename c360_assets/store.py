@@ -12,13 +12,15 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+
+from c360_assets import instants
 
 Row = Mapping[str, Any]
 MASK = "***"
@@ -59,12 +61,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Served:
-    """What the store holds: which generation, made of which batch, since when (UTC), in tables of which layout."""
+    """What the store holds: which generation, made of which batch, since when (UTC), in tables of which layout; and the
+    mark that this writing of it bears."""
 
     generation: int
     batch: str
     at: datetime
     layout: str
+    mark: str
 
 
 @dataclass(frozen=True)
@@ -86,15 +90,15 @@ class Snapshot:
     def served(self) -> Served | None:
         """None where nothing was ever served."""
         try:
-            asked = self._connection.execute(sa.text("select generation, batch, served_at, layout from served"))
+            asked = self._connection.execute(sa.text("select generation, batch, served_at, layout, mark from served"))
             row = asked.one_or_none()
         except (sa.exc.OperationalError, sa.exc.ProgrammingError):
             # To look first would cost as much as a page's questions.
             self._connection.rollback()
-            if sa.inspect(self._connection).has_table("served"):
+            if _has_marks(self._connection):
                 raise
             return None
-        return Served(row[0], row[1], datetime.fromisoformat(row[2]), row[3]) if row else None
+        return Served(row[0], row[1], datetime.fromisoformat(row[2]), *row[3:]) if row else None
 
     def rows(self, sql: str, values: Mapping[str, Any] | None = None) -> list[sa.Row[Any]]:
         """What a query gives; values are bound by name, `:name`."""
@@ -121,25 +125,24 @@ class Store:
             return read.served()
 
     def write(
-        self, generation: int, batch: str, changes: Iterable[Change], layout: str = ""
+        self, generation: int, batch: str, changes: Iterable[Change], layout: str = "", mark: str = ""
     ) -> dict[str, tuple[int, int]]:
         """Everything or nothing; {table: rows brought and taken away}."""
         counts: dict[str, tuple[int, int]] = {}
         with self._connection(writes=True) as connection, connection.begin():
             # Nothing that is read is locked for longer than the commit takes: PostgreSQL would let readers wait.
-            connection.execute(
-                sa.text(
-                    "create table if not exists served (generation bigint, batch text, served_at text, layout text)"
-                )
-            )
+            if not _has_marks(connection):
+                connection.execute(sa.text("drop table if exists served"))
+                columns = "generation bigint, batch text, served_at text, layout text, mark text"
+                connection.execute(sa.text(f"create table served ({columns})"))
             for change in changes:
                 self._ensure(connection, change)
                 counts[change.shape.name] = (_upsert(connection, change), _delete(connection, change))
             connection.execute(sa.text("delete from served"))
-            now = datetime.now(UTC).replace(tzinfo=None).isoformat()
+            now = instants.now().isoformat()
             connection.execute(
-                sa.text("insert into served values (:generation, :batch, :at, :layout)"),
-                {"generation": generation, "batch": batch, "at": now, "layout": layout},
+                sa.text("insert into served values (:generation, :batch, :at, :layout, :mark)"),
+                {"generation": generation, "batch": batch, "at": now, "layout": layout, "mark": mark},
             )
         return counts
 
@@ -242,6 +245,12 @@ def file_of(url: sa.URL) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return told.st_dev, told.st_ino
+
+
+def _has_marks(connection: sa.Connection) -> bool:
+    """Is there the table that says what is served, with all its columns?"""
+    found = sa.inspect(connection)
+    return found.has_table("served") and "mark" in {column["name"] for column in found.get_columns("served")}
 
 
 def _upsert(connection: sa.Connection, change: Change) -> int:

@@ -82,10 +82,10 @@ def _unknown(detail: str) -> Problem:
 
 
 class Rate:
-    """So many requests a second for each reader, and as many at once: a bucket that fills by itself."""
+    """So many requests a second for each reader, and as many at once, one at least: a bucket that fills by itself."""
 
     def __init__(self, per_second: float) -> None:
-        self._rate = per_second
+        self._rate, self._most = per_second, max(1.0, per_second)
         self._left: dict[str, tuple[float, float]] = {}
 
     def take(self, name: str) -> None:
@@ -94,13 +94,13 @@ class Rate:
             Problem: 429, with the seconds to wait.
         """
         now = time.monotonic()
-        left, at = self._left.get(name, (self._rate, now))
-        left = min(self._rate, left + (now - at) * self._rate)
+        left, at = self._left.get(name, (self._most, now))
+        left = min(self._most, left + (now - at) * self._rate)
         if left < 1:
             wait = max(1, round((1 - left) / self._rate + 0.5))
             raise Problem(429, "too many requests", f"at most {self._rate:g} a second", {"Retry-After": str(wait)})
         self._left[name] = (left - 1, now)
         if len(self._left) > _REMEMBERED:
-            full = [n for n, (_, seen) in self._left.items() if now - seen > 1]
+            full = [n for n, (_, seen) in self._left.items() if now - seen > self._most / self._rate]
             for each in full:
                 del self._left[each]

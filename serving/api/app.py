@@ -1,6 +1,6 @@
 """The application: its paths, what stands before them, and how it is started.
 
-Belongs here: routes and their parameters, headers of answers, the gate (tokens, rates, counts). Ids are text, whatever
+Belongs here: routes and their parameters, headers of answers, the gate (tokens, rates, paths). Ids are text, whatever
 they look like.
 """
 
@@ -13,10 +13,12 @@ from contextlib import asynccontextmanager
 from hashlib import blake2b
 from pathlib import Path as FilePath
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import generate_latest
+from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -29,6 +31,7 @@ from c360_assets.settings import Settings
 from c360_assets.store import Store
 from serving.api import reads
 from serving.api.access import NOBODY, PERSONAL, READ, Rate, Reader, Tokens
+from serving.api.counts import Counts
 from serving.api.problems import MEDIA, RESPONSES, SCHEMA, Problem
 from serving.api.reads import Reads
 
@@ -36,8 +39,18 @@ from serving.api.reads import Reads
 OPEN = ("/health", "/docs", "/openapi.json")
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 _GENERATION = f"({reads.GENERATION})"
+# Stands in a path for the slash of an id until the path is taken apart: a letter that nobody's id has.
+_SLASH = "\ue000"
 
-Id = Annotated[str, Path(description="Text, as the feed gives it.", min_length=1, max_length=200)]
+
+def _id(text: str) -> str:
+    return text.replace(_SLASH, "/")
+
+
+Id = Annotated[
+    str, Path(description="Text, as the feed gives it; a slash in it as %2F.", min_length=1, max_length=200),
+    AfterValidator(_id),
+]  # fmt: skip
 Skip = Annotated[int, Query(ge=0, le=10_000_000, description="Rows to pass over; `after` is faster far in.")]
 After = Annotated[str | None, Query(description="`next` of the page before: costs the same however far in.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -63,6 +76,9 @@ class Gate:
             await self._app(scope, receive, send)
             return
         began, status = time.perf_counter(), 500
+        if b"%2" in (raw := scope.get("raw_path") or b"") and b"%2f" in raw.lower():
+            parts = raw.partition(b"?")[0].decode("ascii", "replace").split("/")
+            scope["path"] = "/".join(unquote(part).replace("/", _SLASH) for part in parts)
 
         async def noted(message: Message) -> None:
             nonlocal status
@@ -89,39 +105,6 @@ class Gate:
         if READ not in reader.scopes:
             raise Problem(403, "forbidden", f"the token's scopes lack {READ}")
         return reader
-
-
-class Counts:
-    """What Prometheus is told; a registry of its own, so that two applications may stand in one process."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "c360_requests", "Requests by path and status.", ["path", "status"], registry=self.registry
-        )
-        self._seconds = Histogram(
-            "c360_request_seconds", "Seconds by path.", ["path"], registry=self.registry,
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
-        )  # fmt: skip
-        self.generation = Gauge("c360_served_generation", "Generation in the serving store.", registry=self.registry)
-        self.served_at = Gauge("c360_served_at_seconds", "When it was written, since 1970.", registry=self.registry)
-
-        self._stages = Gauge(
-            "c360_stage_seconds", "Seconds from the object to the stage, in the last hour.",
-            ["feed", "stage", "quantile"], registry=self.registry,
-        )  # fmt: skip
-        self._known: dict[tuple[str, int], tuple[Any, Any]] = {}
-
-    def took(self, feed: str, stage: str, quantiles: Mapping[str, Any]) -> None:
-        for name in ("p50", "p95", "p99"):
-            self._stages.labels(feed, stage, f"0.{name[1:]}").set(float(quantiles[name]))
-
-    def note(self, path: str, status: int, seconds: float) -> None:
-        if (path, status) not in self._known:
-            self._known[path, status] = self._requests.labels(path, str(status)), self._seconds.labels(path)
-        count, took = self._known[path, status]
-        count.inc()
-        took.observe(seconds)
 
 
 def _shown(request: Request) -> str:
@@ -215,14 +198,14 @@ def create_app(settings: Settings) -> FastAPI:
     @app.get(
         "/customers/{customer_id}", summary="One customer, now or as of a day, as known on another",
         openapi_extra={"parameters": [
-            _parameter("customer_id", "path", "Text, as the feed gives it.", _ID),
+            _parameter("customer_id", "path", "Text, as the feed gives it; a slash in it as %2F.", _ID),
             _parameter("as_of", "query", "What held then: YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ; UTC.", _INSTANT),
             _parameter("known_at", "query", "As it was known then.", _INSTANT),
         ]},
     )  # fmt: skip
     async def customer(request: Request) -> Response:
         customer_id, asked = (
-            request.path_params["customer_id"],
+            _id(request.path_params["customer_id"]),
             request.query_params if request.scope["query_string"] else {},
         )
         as_of, known_at = asked.get("as_of"), asked.get("known_at")
@@ -291,7 +274,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def timeline(
         request: Request, customer_id: Id, skip: Skip = 0, limit: Limit = 100, after: After = None
     ) -> Response:
-        key = ("event_time", "op", "content")
+        key = ("event_time", "op", "nth")
         of = {"id": customer_id}
         return await page(request, "customer_events", key, skip, limit, after, "customer_id = :id", of)
 
@@ -352,6 +335,10 @@ def create_app(settings: Settings) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> Response:
         return _answer(Problem(error.status_code, str(error.detail).lower(), str(error.detail), error.headers))
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> Response:
+        return _answer(Problem(500, "an error of ours", "what went wrong stands in the log of the service"))
 
     _at_once(app, "/customers/{customer_id}", customer)
     return _described(app, tokens is not None)

@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
+from c360_assets import instants
 from c360_assets.store import Store, StoreRefused, file_of
 from serving.api.problems import Problem
 
@@ -61,8 +62,12 @@ class Reads:
             raise nothing_served() from error
 
     def _of_server(self, questions: Questions) -> list[Sequence[Row]]:
+        def told(values: Mapping[str, Any]) -> Mapping[str, Any]:
+            """PostgreSQL has no text with this letter in it, and refuses the question."""
+            return {name: v.replace("\0", "\ufffd") if isinstance(v, str) else v for name, v in values.items()}
+
         with self._store.snapshot() as read:
-            return [read.rows(sql, values) for sql, values in questions]
+            return [read.rows(sql, told(values)) for sql, values in questions]
 
     def _of_file(self, questions: Questions) -> list[Sequence[Row]]:
         opened = self._opened()
@@ -129,8 +134,9 @@ def key_of(cursor: str, parts: int) -> list[str]:
     try:
         key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if isinstance(key, list) and len(key) == parts and all(isinstance(part, str) for part in key):
+            "".join(key).encode()  # half of a letter can be written in JSON, and asked of no store
             return key
-    except ValueError:
+    except (ValueError, RecursionError):
         key = None
     raise Problem(404, "no such page", f"after: '{cursor}' is no `next` of a page before")
 
@@ -141,10 +147,9 @@ def instant(name: str, value: str | None) -> str | None:
         return None
     try:
         found = datetime.fromisoformat(value)
-    except ValueError:
+        found = instants.utc(found)
+    except (ValueError, OverflowError):
         raise Problem(422, "no instant", f"{name}: '{value}' is no YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ") from None
-    if found.tzinfo is not None:
-        found = (found - (found.utcoffset() or (found - found))).replace(tzinfo=None)
     return found.isoformat(timespec="microseconds")
 
 
@@ -166,7 +171,8 @@ def seconds(at: str) -> float:
 def believed(events: Sequence[Row], known_at: str) -> Row | None:
     """
     Of events (doc, personal) up to an instant the one that held, of those that were known; None where none was, or the
-    customer was deleted. A position decides, then a delete, then the content, as in the history.
+    customer was deleted. A position decides, then a delete, then the content, in whose order `nth` counts, as in the
+    history.
     """
     best: tuple[tuple[Any, ...], Row, bool] | None = None
     for row in events:
@@ -174,7 +180,8 @@ def believed(events: Sequence[Row], known_at: str) -> Row | None:
         if instant("known_at", told["known_at"]) > known_at:  # type: ignore[operator]
             continue
         position = told["position"]
-        place = (told["event_time"], position is not None, position or "", told["op"] == "delete", told["content"])
+        at = instant("event_time", told["event_time"])  # of one length, so that its text is in the order of time
+        place = (at, position is not None, position or "", told["op"] == "delete", told["nth"])
         if best is None or place > best[0]:
             best = (place, row, told["op"] == "delete")
     return None if best is None or best[2] else best[1]

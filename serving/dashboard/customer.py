@@ -69,7 +69,7 @@ def _happened(moments: pd.DataFrame) -> None:
 
 
 def _stated(data: Data, customer: str) -> None:
-    newest = "event_time desc, op desc, content desc"
+    newest = "event_time desc, op desc, nth desc"
     events = data.frame("customer_events", f"customer_id = :id order by {newest}", {"id": customer})
     if events.empty:
         nothing("Nothing that was stated of this customer stands.", "")

@@ -27,7 +27,7 @@ TABLES = {
     "consumed_batches": "model varchar, batch varchar",
     "vw_customer_360": "customer_id varchar, first_name varchar, last_name varchar, email varchar, city varchar, gross_revenue decimal(38, 4), count_orders bigint, valid_from timestamp",
     "dim_customer": "customer_key varchar, customer_id varchar, first_name varchar, last_name varchar, email varchar, city varchar, valid_from timestamp, valid_to timestamp",
-    "vw_customer_timeline": "customer_id varchar, event_time timestamp, op varchar, content varchar, position varchar, known_at timestamp, email varchar, city varchar",
+    "vw_customer_timeline": "customer_id varchar, event_time timestamp, op varchar, nth bigint, content varchar, position varchar, known_at timestamp, email varchar, city varchar",
     "vw_order_analytics": "source varchar, order_id varchar, customer_id varchar, ordered_at timestamp, amount decimal(38, 4), is_sale boolean",
     "vw_product_analytics": "product_id varchar, currency varchar, units_sold decimal(38, 4)",
     "daily_sales_summary": "sales_date date, store_id varchar, currency varchar, net_revenue decimal(38, 4), refunds decimal(38, 4), units_sold decimal(38, 4), count_transactions bigint",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -43,10 +45,14 @@ def filled(gold: Gold) -> Gold:
         (f"C001@{n}", "C001", "Ann", "Lee1", "c1@example.org", city, start, end) for n, (start, end, city) in enumerate(versions)
     ))  # fmt: skip
     gold.put("vw_customer_timeline",
-        ("C001", "2026-01-01", "upsert", "a", None, "2026-01-02", "c1@example.org", "Ulm"),
-        ("C001", "2026-02-01", "upsert", "b", "1", "2026-05-01", "c1@example.org", "Rome"),
-        ("C001", "2026-02-01", "upsert", "c", "2", "2026-06-01", "c1@example.org", "Bern"),
-        ("C001", "2026-03-01", "delete", "", None, "2026-03-02", None, None),
+        ("C001", "2026-01-01", "upsert", 1, "a", None, "2026-01-02", "c1@example.org", "Ulm"),
+        ("C001", "2026-02-01", "upsert", 1, "b", "1", "2026-05-01", "c1@example.org", "Rome"),
+        ("C001", "2026-02-01", "upsert", 2, "c", "2", "2026-06-01", "c1@example.org", "Bern"),
+        ("C001", "2026-03-01", "delete", 1, "", None, "2026-03-02", None, None),
+        # Half a second apart, and of one instant: ten, and the last counts.
+        ("C002", "2026-01-01 12:00:00", "upsert", 1, "a", None, "2026-01-02", "c2@example.org", "Ulm"),
+        ("C002", "2026-01-01 12:00:00.5", "upsert", 9, "b", None, "2026-01-02", "c2@example.org", "Rome"),
+        ("C002", "2026-01-01 12:00:00.5", "upsert", 10, "c", None, "2026-01-02", "c2@example.org", "Oslo"),
     )  # fmt: skip
     gold.put("vw_order_analytics", *(
         ("orders", f"O{n}", "C001" if n % 2 else "C002", datetime(2026, 1, n), "10.0000", True) for n in range(1, 8)
@@ -120,6 +126,8 @@ def test_a_customer_now_and_as_of_a_day(api: TestClient) -> None:
     assert city(as_of="2026-02-15", known_at="2026-06-02") == "Bern"
     assert "at that time" in city(as_of="2026-03-15", known_at="2026-06-02")
     assert "at that time" in city(known_at="2026-06-02")
+    # Half a second apart the later one counts, and of ten of one instant the last.
+    assert api.get("/customers/C002", params={"known_at": "2026-06-02"}).json()["city"] == "Oslo"
     assert "as_of: 'soon'" in problem(api.get("/customers/C001", params={"as_of": "soon"}), 422)
     assert "'1'" in problem(api.get("/customers/1"), 404)
 
@@ -179,6 +187,11 @@ def test_persons_are_searched_and_seen_by_their_scope_alone(api: TestClient) -> 
     ):
         response = api.get(path, headers=reads)
         assert response.status_code == 200 and "example.org" not in response.text and "***" in response.text
+    # A hash of what was stated, without a key, tells who guesses whether they are right.
+    told = api.get("/customers/C001/timeline", params={"limit": 2}, headers=reads).json()
+    assert {event["content"] for event in told["items"]} == {"***"}
+    page = base64.urlsafe_b64decode(told["next"] + "==").decode()
+    assert json.loads(page) == ["2026-02-01T00:00:00.000000", "upsert", "1"]
     for search in ({"email": "c2@example.org"}, {"name": "Lee"}):
         assert "pii:read" in problem(api.get("/customers", params=search, headers=reads), 403)
 
@@ -210,6 +223,26 @@ def test_who_asks_too_often_waits(filled: Gold, key: str) -> None:
         response = client.get("/customers/C001", headers=token())
         assert "3 a second" in problem(response, 429) and int(response.headers["retry-after"]) >= 1
         assert client.get("/customers/C001", headers=token(sub="another")).status_code == 200
+
+
+def test_less_than_one_request_a_second_is_one_now_and_then(filled: Gold, key: str) -> None:
+    with client_of(filled.settings, api_public_key=key, api_rate=0.5) as client:
+        told = [client.get("/customers/C001", headers=token()).status_code for _ in range(2)]
+        assert told == [200, 429]
+        time.sleep(2.1)
+        assert client.get("/customers/C001", headers=token()).status_code == 200
+
+
+def test_ids_may_have_a_slash_and_are_no_paths_of_ours(filled: Gold, key: str) -> None:
+    filled.put("vw_customer_360", ("EU/123", *customer(7)[1:]), ("7/orders", *customer(8)[1:]))
+    filled.put("vw_order_analytics", ("orders", "O8", "EU/123", datetime(2026, 1, 8), "10.0000", True))
+    filled.serve()
+    with client_of(filled.settings, api_public_key=key) as client:
+        client.headers.update(token())
+        for path, told in (("EU%2F123", "EU/123"), ("EU%2f123", "EU/123"), ("7%2Forders", "7/orders")):
+            assert client.get(f"/customers/{path}").json()["customer_id"] == told
+        assert [row["order_id"] for row in client.get("/customers/EU%2F123/orders").json()["items"]] == ["O8"]
+        assert "'EU/1'" in problem(client.get("/customers/EU%2F1"), 404)
 
 
 def test_what_has_not_changed_is_not_sent_again(api: TestClient, filled: Gold) -> None:
@@ -343,6 +376,23 @@ def test_counts_are_told_to_prometheus(api: TestClient) -> None:
 def test_what_is_not_there_is_a_problem_too(api: TestClient) -> None:
     problem(api.get("/nowhere"), 404)
     problem(api.post("/customers"), 405)
+    # What no instant, no cursor and no text can be ends in a problem as well.
+    problem(api.get("/customers/C001", params={"as_of": "0001-01-01T00:00:00+01:00"}), 422)
+    for cursor in (b'["\\ud800"]', b"[" * 2_000):
+        problem(api.get("/customers", params={"after": base64.urlsafe_b64encode(cursor).decode()}), 404)
+    assert "'\x00'" in problem(api.get("/customers/%00"), 404)
+
+
+def test_an_error_of_ours_is_a_problem_that_says_nothing_of_it(
+    filled: Gold, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the secret")
+
+    monkeypatch.setattr("serving.api.reads.listed", broken)
+    with client_of(filled.settings, api_public_key=key) as client:
+        response = client.get("/customers", headers=token())
+        assert "log" in problem(response, 500) and "secret" not in response.text
 
 
 def test_before_anything_is_served_it_says_so(gold: Gold) -> None:

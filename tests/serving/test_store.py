@@ -155,6 +155,33 @@ def test_a_store_that_is_lost_or_another_is_filled_anew(gold: Gold) -> None:
     assert gold.serve("daily_sales") == {"daily_sales": (0, 0)}
 
 
+def test_a_warehouse_that_was_put_back_takes_no_later_store_for_its_own(gold: Gold) -> None:
+    """The store is one generation ahead, as after a death between the two; but it is of what was taken back since."""
+    gold.put("vw_customer_360", customer(1))
+    gold.serve()
+    gold.execute("create table serving_before as select * from serving.customers")
+    kept = "select * from serving.generation"
+    gold.execute(f"create table generation_before as {kept}")
+    gold.put("vw_customer_360", customer(9))
+    gold.serve()
+    gold.execute(
+        "delete from gold.vw_customer_360 where customer_id = 'C009'",
+        "create or replace table serving.customers as select * from serving_before",
+        "create or replace table serving.generation as select * from generation_before",
+    )
+    gold.serve()
+    assert list(cities(gold)) == ["C001"]
+
+
+def test_a_store_from_before_generations_had_marks_is_filled_anew(gold: Gold) -> None:
+    gold.put("vw_customer_360", customer(1))
+    gold.serve()
+    with gold.store._engine.begin() as connection:
+        connection.exec_driver_sql("alter table served drop column mark")
+    assert gold.store.served() is None
+    assert gold.serve()["customers"] == (1, 0)
+
+
 def test_a_table_whose_columns_change_is_served_anew(gold: Gold) -> None:
     gold.put("vw_customer_360", customer(1))
     gold.serve()
