@@ -20,11 +20,12 @@ from urllib.parse import unquote, urlsplit
 
 import dagster as dg
 
+from c360_assets import instants
 from c360_assets.feeds import Feed
 from c360_assets.freshness import is_late, newest_events
 from c360_assets.settings import Settings
 from c360_assets.status import check_status, last_checks
-from c360_assets.warehouse import NoWarehouse, Warehouse, WarehouseBusy
+from c360_assets.warehouse import NoWarehouse, Warehouse, WarehouseBusy, WarehouseRefused
 
 INTERVAL = 60
 LONG = timedelta(minutes=15)
@@ -35,6 +36,7 @@ SHOWN = 300
 # How the keys of problems begin that only the warehouse can tell: a feed sends nothing, or only what is old.
 LATE, OLD = "late", "old"
 _OF_FEEDS = (f"{LATE} ", f"{OLD} ")
+_UNREACHED = "warehouse"
 
 Problems = dict[str, str]
 
@@ -137,16 +139,24 @@ def alert_sensor(
             **failing_checks(context.instance, there.asset_graph.asset_check_keys if there else ()),
             **troubled_runs(context.instance, there.job_names if there else (), whole_job, apart, now()),
         }
+        unknown: tuple[str, ...] = ()
         try:
             wrong |= late_feeds(warehouse, feeds, now())
         except WarehouseBusy:
-            # What was late still is, as far as anybody can tell.
-            wrong |= {k: t for was in told.values() for k, t in was.items() if k.startswith(_OF_FEEDS)}
-        sent, errors = 0, []
+            unknown = _OF_FEEDS
+        except WarehouseRefused as error:
+            unknown = _OF_FEEDS
+            wrong[_UNREACHED] = f"the warehouse cannot be asked: {str(error).splitlines()[0][:SHOWN]}"
+        # A channel that is not set any more is told anew when it is set again.
+        told = {channel.name: told.get(channel.name, {}) for channel in told_by}
+        sent, errors, known = 0, [], dict(wrong)
         for channel in told_by:
-            was = told.get(channel.name, {})
-            begun = {key: text for key, text in wrong.items() if key not in was}
-            over = {key: text for key, text in was.items() if key not in wrong}
+            was = told[channel.name]
+            # What was late still is, as far as anybody can tell.
+            still = wrong | {key: text for key, text in was.items() if key.startswith(unknown)}
+            known |= still
+            begun = {key: text for key, text in still.items() if key not in was}
+            over = {key: text for key, text in was.items() if key not in still}
             if not begun and not over:
                 continue
             subject = f"c360: {len(begun)} new problems, {len(over)} over"
@@ -154,10 +164,11 @@ def alert_sensor(
                 channel.send(
                     subject, [*(f"problem: {t}" for t in begun.values()), *(f"over: {t}" for t in over.values())]
                 )
-            except OSError as error:  # smtplib's and urllib's errors among them
-                errors.append(f"{channel.name}: {error}")
+            # smtplib's and urllib's errors among them, and what a password or an address says that they cannot send.
+            except (OSError, ValueError) as error:
+                errors.append(f"{channel.name}: {_shown(error)}")
                 continue
-            told[channel.name] = {key: was.get(key, text) for key, text in wrong.items()}
+            told[channel.name] = {key: was.get(key, text) for key, text in still.items()}
             sent += 1
         if errors and not sent:
             raise dg.Failure(description=f"nobody could be told: {'; '.join(errors)}")
@@ -165,7 +176,7 @@ def alert_sensor(
         if errors:
             return dg.SkipReason(f"told by {sent}; not by {'; '.join(errors)}")
         return dg.SkipReason(
-            f"{len(wrong)} problems; {sent} messages sent" if sent else f"{len(wrong)} problems, all told"
+            f"{len(known)} problems; {sent} messages sent" if sent else f"{len(known)} problems, all told"
         )
 
     return watch
@@ -215,6 +226,7 @@ def late_feeds(warehouse: Warehouse, feeds: Mapping[str, Feed], now: datetime) -
 
     Raises:
         WarehouseBusy: if it cannot be read soon.
+        WarehouseRefused: if its server refuses, or is not reached.
     """
     try:
         with warehouse.reading(WAIT) as session:
@@ -222,7 +234,7 @@ def late_feeds(warehouse: Warehouse, feeds: Mapping[str, Feed], now: datetime) -
                 return {}
             loaded = dict(session.rows("select feed, max(loaded_at) from staging.object_ledger group by feed"))
             bounded = [feed for feed in feeds.values() if feed.events_within_hours is not None]
-            at = now.astimezone(UTC).replace(tzinfo=None)
+            at = instants.utc(now)
             happened = newest_events(session, bounded, at)
     except NoWarehouse:
         return {}
@@ -237,6 +249,11 @@ def late_feeds(warehouse: Warehouse, feeds: Mapping[str, Feed], now: datetime) -
                     f"feed {name} is late: {what} {newest:%Y-%m-%d %H:%M}, {hours:g} hours allowed"
                 )
     return problems
+
+
+def _shown(error: Exception) -> str:
+    """What went wrong, without the text that could not be sent: that may be a password."""
+    return f"{type(error).__name__} in {error.encoding}" if isinstance(error, UnicodeEncodeError) else str(error)
 
 
 def _why(instance: dg.DagsterInstance, run_id: str) -> str:

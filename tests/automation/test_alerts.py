@@ -32,7 +32,7 @@ from c360_assets.definitions import build_defs
 from c360_assets.feeds import load_feeds
 from c360_assets.landing import Bucket, LandingError
 from c360_assets.settings import PROJECT, Settings
-from c360_assets.warehouse import TEXT, TIMESTAMP, Warehouse, WarehouseBusy, open_warehouse
+from c360_assets.warehouse import TEXT, TIMESTAMP, Warehouse, WarehouseBusy, WarehouseRefused, open_warehouse
 from tests.parts import Platform
 
 FEED = "customers"
@@ -202,7 +202,7 @@ class House:
     def __init__(
         self, instance: dg.DagsterInstance, warehouse: Warehouse, *told_by: Channel, events_hours: float | None = None
     ) -> None:
-        self.instance, self.cursor, self.later = instance, "", timedelta(0)
+        self.instance, self.warehouse, self.cursor, self.later = instance, warehouse, "", timedelta(0)
         self.passed, self.severity = True, dg.AssetCheckSeverity.ERROR
 
         @dg.asset_check(asset=goods)
@@ -467,6 +467,68 @@ def test_a_webhook_that_answers_garbage_keeps_nobody_else_from_being_told(
     house.check(False)
     assert "told by 1; not by webhook: it answers with what is no HTTP: BadStatusLine" in house.tick()
     assert len(mailbox.mails) == 1
+
+
+def test_a_password_that_cannot_be_sent_keeps_nobody_else_from_being_told_and_is_not_shown(
+    settings: Settings, instance: dg.DagsterInstance, webhook: Webhook, mailbox: Mailbox
+) -> None:
+    mail = alerts.Mail(f"smtp://user:gef%C3%A4hrlich@127.0.0.1:{mailbox.port}", "c360@here.test", ("a@x.test",))
+    house = House(instance, open_warehouse(settings), alerts.Webhook(webhook.address), mail)
+    house.check(False)
+    assert house.tick() == "told by 1; not by mail: UnicodeEncodeError in ascii"
+    with pytest.raises(dg.Failure, match="nobody could be told: mail: UnicodeEncodeError in ascii"):
+        house.tick()
+    assert len(webhook.posts) == 1
+
+
+def test_a_warehouse_that_refuses_is_a_problem_itself_and_hides_no_other(
+    house: House, settings: Settings, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(wait: float | None = None) -> Any:
+        raise WarehouseRefused("the token of user etl was refused: put a new one into SNOWFLAKE_TOKEN\nmore")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.warehouse, "reading", refused)
+        house.check(False)
+        house.tick()
+        house.tick()
+    (told,) = texts(webhook)
+    assert told.startswith("c360: 2 new problems, 0 over") and "problem: check sound of goods failed" in told
+    assert told.endswith(
+        "the warehouse cannot be asked: the token of user etl was refused: put a new one into SNOWFLAKE_TOKEN"
+    )
+    house.tick()
+    assert texts(webhook)[1].startswith("c360: 0 new problems, 1 over\nover: the warehouse cannot be asked")
+
+
+def test_what_one_channel_could_not_be_told_the_others_are_not_told_again(
+    settings: Settings, instance: dg.DagsterInstance, webhook: Webhook, mailbox: Mailbox
+) -> None:
+    """A feed that was late, and is not, which the webhook cannot be told; and a warehouse that nobody can read."""
+    warehouse = open_warehouse(settings)
+    mail = alerts.Mail(f"smtp://127.0.0.1:{mailbox.port}", "c360@here.test", ("a@x.test",))
+    house = House(instance, warehouse, alerts.Webhook(webhook.address), mail)
+
+    def comes(at: datetime) -> None:
+        with warehouse.writing("test") as session:
+            registers.prepare_tables(session, [])
+            came = "insert into staging.object_ledger (feed, key, loaded_at) values ('customers', 'k', ?)"
+            session.execute(came, [at.replace(tzinfo=None)])
+
+    comes(datetime.now(UTC) - timedelta(hours=30))
+    house.tick()
+    webhook.status = 500
+    comes(datetime.now(UTC))
+    house.tick()
+    with warehouse.writing("another run"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alerts, "WAIT", 0.1)
+        assert house.tick() == "1 problems, all told"
+    with pytest.raises(dg.Failure, match="webhook"):
+        house.tick()
+    assert [mail["Subject"] for mail in mailbox.mails] == [
+        "c360: 1 new problems, 0 over",
+        "c360: 0 new problems, 1 over",
+    ]
 
 
 def test_quotes_and_letters_of_any_language_reach_the_webhook(webhook: Webhook) -> None:
