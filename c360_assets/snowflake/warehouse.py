@@ -296,8 +296,9 @@ class _SnowflakeSession:
         return place
 
     def load(self, table: str, columns: Sequence[str], source: str) -> None:
+        # Without `null_if` a text that says \N, as every dump of MySQL has it, is null.
         self.execute(
-            f"copy into {table} from {source} file_format = (type = parquet use_logical_type = true) "
+            f"copy into {table} from {source} file_format = (type = parquet use_logical_type = true null_if = ()) "
             "match_by_column_name = case_insensitive"
         )
 

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import sqlglot
 from sqlglot import exp
@@ -16,6 +17,7 @@ from c360_assets.feeds import load_feeds
 from c360_assets.reading import Layout, read_object
 from c360_assets.settings import PROJECT
 from c360_assets.snowflake import arrivals
+from c360_assets.snowflake.warehouse import _SnowflakeSession
 from c360_assets.warehouse import literals
 
 DBT = PROJECT / "dbt"
@@ -115,7 +117,10 @@ def test_an_empty_field_is_null_whichever_way_it_comes() -> None:
     assert len(values) == len(feed.columns)
     for value in values:
         assert isinstance(value.args["ifs"][0].args["true"], exp.Nullif) and value.args.get("default") is None
-    # COPY itself makes nothing of a line.
+    # COPY itself makes nothing of a line, nor of a column of our Parquet.
+    said: list[str] = []
+    _SnowflakeSession.load(cast(Any, SimpleNamespace(execute=said.append)), "staging.customers", [], "@stage")
+    assert "null_if = ()" in said[0]
     assert "null_if = ()" in arrivals.file_format() and "empty_field_as_null = false" in arrivals.file_format()
     layout = Layout(("customer_id", "first_name", "email", "city"), frozenset({"customer_id"}))
     (chunk,) = read_object(io.BytesIO(b'customer_id,first_name,email,city\n1,,"",Rome\n'), "csv", layout).chunks
