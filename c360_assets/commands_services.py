@@ -28,7 +28,11 @@ def prepare(options: argparse.Namespace, settings: Settings) -> int:
     from c360_assets import transform
 
     load_feeds([settings.dbt_project / "models" / "staging"])
+    was_here = (settings.dagster_home / "dagster.yaml").exists()
     local.prepare_home(settings)
+    if was_here:
+        with local.dagster_instance(settings):
+            pass  # what dead processes left is cleared away
     if settings.s3_endpoint:
         local.landing_bucket(settings).ensure()
     transform.prepare_manifest(settings.dbt_project, settings.dbt_home, open_warehouse(settings, announce=say))

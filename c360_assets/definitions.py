@@ -23,6 +23,7 @@ from c360_assets.lease import holder
 from c360_assets.pending import pending_feeds
 from c360_assets.persons import hidden_columns
 from c360_assets.registers import prepare_tables, register_specs
+from c360_assets.retention import pruning_sensor
 from c360_assets.sensors import SENSOR_WAIT, Watching, sensors_of
 from c360_assets.settings import Settings
 from c360_assets.snowflake.arrivals import fetching_of
@@ -64,7 +65,8 @@ def build_defs(
     sync = automation.sync_job()
     watched = limits | {"interval": settings.sensor_interval, "worker": partial(holder, settings.home)}
     watching = Watching(bucket, warehouse, automation.SYNC, pause=automation.pause, **watched)
-    sensors = sensors_of(feeds, jobs, watching, local.object_events_of(settings))
+    pruning = pruning_sensor(watched["worker"], settings.dagster_home)
+    sensors = [*sensors_of(feeds, jobs, watching, local.object_events_of(settings)), pruning]
     if told_by := alerts.channels(settings):
         sensors.append(alerts.alert_sensor(told_by, automation.SYNC, {automation.PREDICTIONS}, feeds, warehouse))
     staged_checks = [checks.staging_checks(f, warehouse, hidden, **beside) for f in feeds.values()]
@@ -76,18 +78,16 @@ def build_defs(
     beside |= policy | {"store": partial(Store, settings.serving_url), "checks": every_check}
     served = serve.serving_assets(settings.dbt_project, lineage.feeds_of, warehouse, **beside)
     fresh = automation.freshness({dg.AssetKey(["staging", f.name]): f.fresh_within_hours for f in feeds.values()})
+    schedules = automation.schedules(
+        sync, lambda: pending_feeds(feeds, lineage, bucket(), warehouse, SENSOR_WAIT), lineage.not_made_of,
+        worker=watched["worker"], with_predictions=bool(told),
+    )  # fmt: skip
     assets: Any = [*seen, *loads, build, *served, page, *told]
     return dg.Definitions(
         assets=automation.with_policies(assets, fresh, warehouse.engine),
         asset_checks=staged_checks,
         jobs=[sync, *jobs.values(), *quick],
-        schedules=automation.schedules(
-            sync,
-            lambda: pending_feeds(feeds, lineage, bucket(), warehouse, SENSOR_WAIT),
-            lineage.not_made_of,
-            worker=watched["worker"],
-            with_predictions=bool(told),
-        ),
+        schedules=schedules,
         sensors=sensors,
         executor=dg.in_process_executor,
         loggers={"console": automation.plain_lines},

@@ -63,12 +63,19 @@ class DropFolder:
             landed = self._bucket.put(self._feed, path)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            self._say(f"{path.name} waits: it cannot be read: {error.strerror}")
+            return None
         except (BotoCoreError, ClientError, LandingError) as error:
             if not may_pass(error):
                 raise
             self._say(f"{path.name} waits: {error}")
             return None
-        if _state(path) != state or not self._move(path, state):
+        try:
+            if _state(path) != state or not self._move(path, state):
+                return None
+        except OSError as error:
+            self._say(f"{path.name} is landed, and cannot be moved aside: {error.strerror}")
             return None
         del self._seen[path]
         return landed

@@ -22,6 +22,7 @@ from botocore.exceptions import ClientError
 
 from c360_assets import redaction
 from c360_assets.feeds import Feed
+from c360_assets.files import write_whole
 from c360_assets.landing import Bucket
 from c360_assets.reading import Unreadable, format_of
 from c360_assets.redaction import Naming, PseudonymOf, Redacted, Unredactable, numbers_left, spellings, tokens_of
@@ -111,11 +112,9 @@ def _hash(key: bytes, text: str) -> str:
 
 
 def _made_key(file: Path) -> bytes:
-    """Readable by its owner alone."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Readable by its owner alone, and on the disk before anything is written under it: no other could ever be."""
     key = secrets.token_hex(32)
-    file.touch(mode=0o600)
-    file.write_text(key + "\n")
+    write_whole(file, key + "\n")
     return key.encode()
 
 

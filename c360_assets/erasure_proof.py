@@ -198,16 +198,14 @@ def _plain(data: bytes, feed: Feed) -> Iterator[bytes]:
         # Refused too: no reader takes it.
         yield data.decode("utf-16", "replace").encode("utf-8", "replace")
     if data[:4] == b"PAR1":
-        for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
-            for column in batch.columns:
-                yield "\n".join(text or "" for text in column_texts(column)).encode("utf-8", "surrogateescape")
+        yield from _cells(pq.ParquetFile(io.BytesIO(data)))
     if feed.base64:
         for encoded in _BASE64.findall(data):
             yield from plain_of(encoded.decode())
 
 
 def in_files(home: Path, marks: Marks, but: Collection[Path] = ()) -> dict[str, int]:
-    """{path in the home: marks in its bytes}, logs of databases included; of those of SQLite the rows are read too."""
+    """{path in the home: marks in its bytes}, logs of databases included; of SQLite and Parquet the rows too."""
     found = {}
     for path in files_of(home):
         if path in but:
@@ -217,9 +215,29 @@ def in_files(home: Path, marks: Marks, but: Collection[Path] = ()) -> dict[str, 
             found[f"{told}, a copy of the warehouse that nobody removed: delete it"] = 1
             continue
         with suppress(FileNotFoundError):  # what is at work in the home removes its own
-            if count := _count(path, marks) or (path.suffix == ".db" and in_database(path, marks)):
+            try:
+                count = (
+                    _count(path, marks) or (path.suffix == ".db" and in_database(path, marks)) or in_rows(path, marks)
+                )
+            except pa.ArrowException:
+                told, count = f"{told}, which is broken and could not be searched", 1
+            if count:
                 found[told] = count
     return found
+
+
+def in_rows(path: Path, marks: Marks) -> int:
+    """Marks in the cells of a Parquet file, 0 of any other: its bytes are packed, and a text may be in pieces there."""
+    with path.open("rb") as file:
+        if file.read(4) != b"PAR1":
+            return 0
+    return sum(len(marks.pattern.findall(part)) for part in _cells(pq.ParquetFile(path)))
+
+
+def _cells(file: pq.ParquetFile) -> Iterator[bytes]:
+    for batch in file.iter_batches():
+        for column in batch.columns:
+            yield "\n".join(text or "" for text in column_texts(column)).encode("utf-8", "surrogateescape")
 
 
 def files_of(folder: Path) -> Iterator[Path]:

@@ -24,6 +24,7 @@ from c360_assets.entities import declared
 from c360_assets.erasure import ErasureError, Found, Scope, erase, exactly, forgotten_of
 from c360_assets.erasure_proof import Marks
 from c360_assets.feeds import Feed, load_feeds
+from c360_assets.files import write_whole
 from c360_assets.landing import Bucket
 from c360_assets.redaction import ID, PERSON, PseudonymOf
 from c360_assets.scrubbing import scrub
@@ -34,6 +35,7 @@ from c360_assets.warehouse import NoWarehouse, Session, Warehouse, open_warehous
 
 Say = Callable[[str], None]
 PREDICTED = "gold.customer_value"
+_UNSAID = "about somebody who is forgotten"
 
 
 def forget(settings: Settings, instance: dg.DagsterInstance, customer_id: str, reason: str, say: Say) -> dict[str, Any]:
@@ -68,16 +70,15 @@ def forget(settings: Settings, instance: dg.DagsterInstance, customer_id: str, r
     assert pseudonym is not None
     # By what to know them, until nothing of them is left: what it is told from goes first.
     notes = notes.with_name(f"{pseudonym}.begun")
-    notes.parent.mkdir(exist_ok=True)
-    notes.touch(mode=0o600)
     told = {"held": dict(held), "values": marks.values, "objects": objects, "served": served}
-    notes.write_text(json.dumps(told))
+    write_whole(notes, json.dumps(told))
     found = _erased(warehouse, bucket, feeds, customer_id, pseudonym)
     count = len({key for each in found.values() for key in each.objects})
     say(f"{count} objects written anew; everything is made anew of what is left")
     code = runs.sync(settings, instance, rebuild=True, say=say)
     with warehouse.writing("forgetting") as session:
         _forget_predictions(session, customer_id)
+        _forget_reasons(session, marks)
     kept = [text for text in (warehouse.purge(),) if text]
     Store(settings.serving_url).purge()
     scrubbed = scrub((settings.dagster_home, settings.dbt_home), marks, pseudonym)
@@ -183,6 +184,13 @@ def _forget_predictions(session: Session, customer_id: str) -> None:
     """What was foretold of them; the only table that no run of the graph makes anew."""
     if PREDICTED in session.tables():
         session.execute(f"delete from {PREDICTED} where customer_id = ?", [customer_id])
+
+
+def _forget_reasons(session: Session, marks: Marks) -> None:
+    """What people wrote of them when they decided about a refused record."""
+    for (reason,) in session.rows("select distinct reason from staging.quarantine_decisions"):
+        if reason and marks.in_text(reason):
+            session.execute("update staging.quarantine_decisions set reason = ? where reason = ?", [_UNSAID, reason])
 
 
 def _left(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 
 from c360_assets import instants
@@ -79,7 +80,12 @@ class Bucket:
             digest = hashlib.file_digest(body, "md5").hexdigest()
         if before == digest:
             return key, before, "same"
-        self.client.upload_file(str(path), self.name, key, ExtraArgs={"Metadata": {"mtime": mtime}})
+        try:
+            self.client.upload_file(str(path), self.name, key, ExtraArgs={"Metadata": {"mtime": mtime}})
+        except S3UploadFailedError as error:
+            # It hides what S3 said, by which is told whether to try again.
+            said = error.__context__
+            raise said if isinstance(said, ClientError) else LandingError(str(error)) from error
         after = self._etag(key)
         if after is None:
             raise LandingError(f"s3://{self.name}/{key} is gone right after it was put: is something deleting there?")

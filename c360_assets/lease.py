@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from c360_assets.processes import HOST, is_alive, started_at
+from c360_assets.processes import HOST, born, is_alive
 
 # Seconds without a beat after which others do the work: more than the longest build takes. One that is killed is gone
 # at once; this is for one that hangs.
@@ -50,7 +50,7 @@ def beat(home: Path) -> None:
     """Says that the worker is at work."""
     me = os.getpid()
     fresh = _note(home).with_suffix(".new")
-    fresh.write_text(json.dumps({"pid": me, "started": started_at(me), "host": HOST, "beat": time.time()}))
+    fresh.write_text(json.dumps({"pid": me, "born": born(me), "host": HOST, "beat": time.time()}))
     fresh.rename(_note(home))
 
 
@@ -76,13 +76,13 @@ def holder(home: Path, now: float | None = None) -> str | None:
     """The worker of the home in words; None where there is none, or it has not been heard of for a while."""
     try:
         noted = json.loads(_note(home).read_text())
-        pid, started, beaten = int(noted["pid"]), float(noted["started"]), float(noted["beat"])
+        pid, birth, beaten = int(noted["pid"]), str(noted["born"]), float(noted["beat"])
         host = str(noted["host"])
     except (OSError, ValueError, KeyError):
         return None
     silent = (now or time.time()) - beaten
     # Of a process on another host there is only its beat.
-    is_there = silent < SILENCE and (host != HOST or is_alive(pid, started))
+    is_there = silent < SILENCE and (host != HOST or is_alive(pid, birth))
     return (f"process {pid}" + (f" on {host}" if host != HOST else "")) if is_there else None
 
 

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -31,8 +30,9 @@ import psutil
 
 from c360_assets.landing import Bucket, LandingError
 from c360_assets.object_events import ObjectEvents
-from c360_assets.processes import is_alive, is_dead, is_named_here, started_at
+from c360_assets.processes import born, is_alive, is_dead, is_named_here
 from c360_assets.settings import Settings
+from c360_assets.spool import clear_spool
 
 EMBEDDED: Any = {"aws_access_key_id": "embedded", "aws_secret_access_key": "embedded"}
 _SERVICES = "s3,sqs,kinesis,firehose,events"
@@ -68,11 +68,11 @@ def running_s3(home: Path) -> str | None:
     return noted[0] if noted is not None and is_alive(*noted[1]) and _healthy(noted[0]) else None
 
 
-def _noted(home: Path) -> tuple[str, tuple[int, float]] | None:
-    """Endpoint, and process id with its start, of the embedded S3, as its starter noted them."""
+def _noted(home: Path) -> tuple[str, tuple[int, str]] | None:
+    """Endpoint, and process id with its birth, of the embedded S3, as its starter noted them."""
     try:
         noted = json.loads(_note(home).read_text())
-        return str(noted["endpoint"]), (int(noted["pid"]), float(noted["started"]))
+        return str(noted["endpoint"]), (int(noted["pid"]), str(noted["born"]))
     except (OSError, ValueError, KeyError):
         return None
 
@@ -192,7 +192,7 @@ def start_s3(home: Path, port: int | None = None) -> str:
         time.sleep(0.05)
     note = _note(home)
     note.with_suffix(".new").write_text(
-        json.dumps({"endpoint": endpoint, "pid": process.pid, "started": started_at(process.pid)})
+        json.dumps({"endpoint": endpoint, "pid": process.pid, "born": born(process.pid)})
     )
     note.with_suffix(".new").rename(note)
     return endpoint
@@ -284,9 +284,7 @@ def reap(instance: dg.DagsterInstance, spool: Path, *, alone: bool = False) -> l
             holder = instance.get_run_by_id(slot.run_id)
             if holder is None or holder.is_finished:
                 storage.free_concurrency_slots_for_run(slot.run_id)
-    for folder in spool.glob("*-*"):
-        if not psutil.pid_exists(int(folder.name.split("-")[0])):
-            shutil.rmtree(folder)
+    clear_spool(spool)
     return ended
 
 

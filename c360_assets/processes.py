@@ -1,6 +1,6 @@
 """Processes: which one runs a run, and is it still there.
 
-Belongs here: the identity of a process (pid and start time, since pids are used again) as tags of a run, and what this
+Belongs here: the identity of a process (pid and birth, since pids are used again) as tags of a run, and what this
 process is at.
 """
 
@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 
 import dagster as dg
 import psutil
 
-PID_TAG, BORN_TAG, HOST_TAG = "c360/pid", "c360/pid_started", "c360/host"
+PID_TAG, BORN_TAG, HOST_TAG = "c360/pid", "c360/pid_born", "c360/host"
 # Containers have process numbers of their own, and share a home all the same.
 HOST = socket.gethostname()
 
@@ -23,7 +25,7 @@ _at_work: dict[str, str] = {}
 
 def process_tags() -> dict[str, str]:
     """Run tags that name this process."""
-    return {PID_TAG: str(os.getpid()), BORN_TAG: str(started_at(os.getpid())), HOST_TAG: HOST}
+    return {PID_TAG: str(os.getpid()), BORN_TAG: born(os.getpid()), HOST_TAG: HOST}
 
 
 def sign_run(context: dg.AssetExecutionContext) -> None:
@@ -46,18 +48,34 @@ def is_named_here(tags: Mapping[str, str]) -> bool:
 
 def is_dead(tags: Mapping[str, str]) -> bool:
     """Is the process gone that the tags name? Tags that name none, or one of another host, say nothing."""
-    return is_named_here(tags) and not is_alive(int(tags[PID_TAG]), float(tags[BORN_TAG]))
+    return is_named_here(tags) and not is_alive(int(tags[PID_TAG]), tags.get(BORN_TAG, ""))
 
 
-def is_alive(pid: int, started: float) -> bool:
-    """Does the very process run that had this pid and started then?"""
-    return abs(started_at(pid) - started) < 1.0
+def is_alive(pid: int, birth: str) -> bool:
+    """Does the very process run that has this pid and was born so?"""
+    return birth != "" and born(pid) == birth
 
 
-def started_at(pid: int) -> float:
-    """Seconds since the epoch; 0 if there is no such process, or a dead one that nobody has waited for."""
+def born(pid: int) -> str:
+    """What tells the process from others that had its pid or will; empty if there is none, or a dead one that nobody
+    has waited for. No clock has a say in it, where the system allows: one that is set would make others of them all."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return "" if Path("/proc/self/stat").exists() else _born_by_the_clock(pid)
+    state, ticks_since_boot = told[0], told[19]
+    return "" if state in "ZX" else f"{_boot()}:{ticks_since_boot}"
+
+
+@cache
+def _boot() -> str:
+    """Which time this is that the machine runs."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _born_by_the_clock(pid: int) -> str:
     try:
         process = psutil.Process(pid)
-        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+        return "" if process.status() == psutil.STATUS_ZOMBIE else str(int(process.create_time()))
     except psutil.NoSuchProcess:
-        return 0.0
+        return ""

@@ -111,8 +111,8 @@ def decide(warehouse: Warehouse, chosen: Sequence[Entry], decision: str, reason:
 
 
 def _lines_taken(session: Session, receipts: Collection[Record]) -> dict[Record, str]:
-    """Of each receipt the lines that were taken when they came, `1,2`: they are not made known by what is decided of the
-    others."""
+    """Of each receipt the lines that were taken when they came, `1,2`: what is decided of the others does not make them
+    known."""
     taken = {}
     for receipt in receipts:
         lines = session.rows(

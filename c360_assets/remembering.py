@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from c360_assets import local, persons
+from c360_assets import local, pending, persons
 from c360_assets.backup import OBJECTS
 from c360_assets.erasure import LEDGER_KEY, Scope, forgotten_of
 from c360_assets.feeds import load_feeds
+from c360_assets.files import write_whole
 from c360_assets.forgetting import taken_out
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
@@ -53,8 +54,7 @@ class Memory:
             ErasureError: if that was written with another key.
         """
         if self.key and not settings.erasure_key_file.exists():
-            settings.erasure_key_file.touch(mode=0o600)
-            settings.erasure_key_file.write_text(self.key)
+            write_whole(settings.erasure_key_file, self.key)
         there = forgotten_of(settings)(bucket).entries  # under the same key, or it is told
         known = {entry["hmac"] for entry in self.ledger["forgotten"]}
         entries = [*self.ledger["forgotten"], *(entry for entry in there if entry["hmac"] not in known)]
@@ -62,10 +62,8 @@ class Memory:
         bucket.client.put_object(Bucket=bucket.name, Key=LEDGER_KEY, Body=body.encode())
         for name, text in self.certificates.items():
             path = settings.home / "forgotten" / name
-            path.parent.mkdir(exist_ok=True)
             if not path.exists():
-                path.touch(mode=0o600)
-                path.write_bytes(text)
+                write_whole(path, text)
 
 
 def forget_again(settings: Settings, memories: Sequence[Memory], say: Callable[[str], None]) -> bool:
@@ -81,6 +79,8 @@ def forget_again(settings: Settings, memories: Sequence[Memory], say: Callable[[
     with local.embedded_s3(settings):
         bucket = local.landing_bucket(settings)
         bucket.ensure()
+        # Made while somebody was being forgotten: they are out of its objects, and not yet out of the rest.
+        is_half_done = any((settings.home / "forgotten").glob("*.begun"))
         for memory in memories:
             memory.carry(settings, bucket)
         forgotten = forgotten_of(settings)(bucket)
@@ -88,7 +88,10 @@ def forget_again(settings: Settings, memories: Sequence[Memory], say: Callable[[
             return False
         warehouse = open_warehouse(settings, announce=say)
         feeds = load_feeds([settings.dbt_project / "models" / "staging"])
-        if not any(taken_out(warehouse, bucket, feeds, forgotten.pseudonym_of, Scope.of_all).values()):
+        with warehouse.reading() as session:
+            is_half_done |= pending.UNFINISHED in session.tables() and pending.is_rebuild_unfinished(session)
+        found = taken_out(warehouse, bucket, feeds, forgotten.pseudonym_of, Scope.of_all)
+        if not is_half_done and not any(found.values()):
             return False
     say("the backup holds persons who were forgotten since: they are taken out, and everything is made anew")
     with warehouse.writing("forgetting") as session:

@@ -7,13 +7,13 @@ of its own; what an asset was made of last, and how its checks stood, stays know
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import sqlalchemy as sa
 
 BY_WORKER = {"c360/by": "worker"}
 # How long runs are kept: the worker's, which say little one by one, and all others.
@@ -23,6 +23,8 @@ _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagste
 EVALUATIONS = 30
 # Seconds between two looks for runs that are too old; between two while there are more, of which a few go at once.
 _EVERY, _ON, _AT_ONCE = 300.0, 5.0, 3
+# Runs that a sensor takes away at once, in a tick of a minute at most.
+_IN_A_TICK = 100
 
 
 class Pruning:
@@ -38,7 +40,7 @@ class Pruning:
             return
         is_more = prune(self._instance, self._home, most=_AT_ONCE) == _AT_ONCE
         if not is_more:
-            prune_evaluations(self._home)
+            prune_evaluations(self._instance)
         self._at = time.monotonic() + (_ON if is_more else _EVERY)
 
 
@@ -57,25 +59,46 @@ def prune(instance: dg.DagsterInstance, dagster_home: Path, *, most: int = 200, 
     return gone
 
 
-def prune_evaluations(dagster_home: Path, *, now: datetime | None = None) -> int:
+def prune_evaluations(instance: dg.DagsterInstance, *, now: datetime | None = None) -> int:
     """Takes away what checks said before their last evaluations, and before the worker's runs that are kept; how many
     it were. Dagster keeps them when their run goes."""
-    index = dagster_home / "history" / "runs" / "index.db"
-    if not index.exists():
-        return 0
+    connected = getattr(instance.event_log_storage, "index_connection", None)
+    if connected is None:
+        return 0  # a storage that keeps them elsewhere than in a database
     before = ((now or datetime.now(UTC)) - OF_WORKER).strftime("%Y-%m-%d %H:%M:%S")
-    with closing(sqlite3.connect(index, timeout=30)) as connection, connection:
-        return connection.execute(
-            """
-            delete from asset_check_executions
-            where create_timestamp < ? and id in (
-                select id
-                from (
-                    select id, row_number() over (partition by asset_key, check_name order by id desc) as place
-                    from asset_check_executions
-                ) as evaluations
-                where place > ?
-            )
-            """,
-            [before, EVALUATIONS],
-        ).rowcount
+    with connected() as connection:
+        gone = connection.execute(
+            sa.text(
+                """
+                delete from asset_check_executions
+                where create_timestamp < :before and id in (
+                    select id
+                    from (
+                        select id, row_number() over (partition by asset_key, check_name order by id desc) as place
+                        from asset_check_executions
+                    ) as evaluations
+                    where place > :kept
+                )
+                """
+            ),
+            {"before": before, "kept": EVALUATIONS},
+        )
+        return int(gone.rowcount)
+
+
+def pruning_sensor(worker: Callable[[], str | None], dagster_home: Path) -> dg.SensorDefinition:
+    """Prunes where no worker does: on Kubernetes, and while there is none."""
+
+    @dg.sensor(
+        name="pruning",
+        minimum_interval_seconds=int(_EVERY),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Takes away runs that nobody will look at again, and what they have written.",
+    )
+    def pruning(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        if (name := worker()) is not None:
+            return dg.SkipReason(f"the worker does it: {name}")
+        runs = prune(context.instance, dagster_home, most=_IN_A_TICK)
+        return dg.SkipReason(f"{runs} runs and {prune_evaluations(context.instance)} evaluations of checks are gone")
+
+    return pruning

@@ -6,10 +6,11 @@ spooled as a whole or not at all.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import secrets
 import shutil
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -257,9 +258,44 @@ class Spool:
 
 @contextmanager
 def spool_folder(spool: Path) -> Iterator[Path]:
+    """A folder for what is on its way, until the body ends. A lock says that it is used, in any container that has the
+    home: it ends with its process, however that ends."""
     spool.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=spool))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+    while True:
+        with _locked(spool / f"{secrets.token_hex(8)}.lock") as lock:
+            if lock is None:
+                continue  # somebody clears away at this very moment
+            folder = lock.with_suffix("")
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder)
+                lock.unlink()
+            return
+
+
+def clear_spool(spool: Path) -> None:
+    """Removes what processes left there that are gone."""
+    for path in sorted(spool.glob("*")):
+        # The lock is made before its folder, and goes after it.
+        with _locked(path if path.suffix == ".lock" else path.with_suffix(".lock")) as lock:
+            if lock is not None:
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                lock.unlink()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[Path | None]:
+    """The path of the lock while it is held; None where another holds it, or has taken it away at this moment."""
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        try:
+            is_there = os.fstat(lock.fileno()).st_ino == path.stat().st_ino
+        except FileNotFoundError:
+            is_there = False
+        yield path if is_there else None

@@ -8,7 +8,7 @@ only read it twice. A shard that was split or merged is read to its end before i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +96,10 @@ class KinesisLanding:
 
     def _list(self) -> None:
         """The shards that may be read now: those whose parents are read to their end, or have passed away."""
-        found = {told["ShardId"]: told for told in self._told()}
+        listed = self._told()
+        if listed is None:
+            return
+        found = {told["ShardId"]: told for told in listed}
         self._ended &= found.keys()
         for name, told in found.items():
             if name in self._shards or name in self._ended:
@@ -107,15 +110,17 @@ class KinesisLanding:
                 shard.taken = self._holding.landed(name)
                 self._say(f"{name}: from {'its beginning' if shard.taken is None else f'behind {shard.taken}'}")
 
-    def _told(self) -> Iterator[Mapping[str, Any]]:
+    def _told(self) -> list[Mapping[str, Any]] | None:
+        """All shards; None where Kinesis did not tell them to the end: who is left out looks as if they were gone."""
         asked: dict[str, str] = {"StreamName": self._stream}
+        told: list[Mapping[str, Any]] = []
         while True:
             answer = self._asked("list_shards", **asked)
             if answer is None:
-                return
-            yield from answer["Shards"]
+                return None
+            told += answer["Shards"]
             if "NextToken" not in answer:
-                return
+                return told
             asked = {"NextToken": answer["NextToken"]}
 
     def _look(self, shard: _Shard) -> list[Mapping[str, Any]]:

@@ -36,6 +36,9 @@ def test_every_process_of_the_platform_has_a_service(compose: Any) -> None:
 def test_the_commands_are_those_of_the_project(compose: Any) -> None:
     for name in sorted(OURS):
         command = [str(word) for word in compose["services"][name]["command"]]
+        if command[0] == "sh":
+            first, command = (text.split() for text in command[2].split(" && exec "))
+            assert first == ["c360", "prepare"], name
         if command[0] == "c360":
             _parser().parse_args(command[1:])  # SystemExit else
         elif command[0] == "python":
@@ -48,9 +51,16 @@ def test_the_commands_are_those_of_the_project(compose: Any) -> None:
     assert read("deploy/workspace.yaml") == {
         "load_from": [{"grpc_server": {"host": "code", "port": 4000, "location_name": "c360"}}]
     }
-    code = compose["services"]["code"]["command"]
+    code = compose["services"]["code"]["command"][2].split()
     (module,) = (entry["python_module"]["module_name"] for entry in read("workspace.yaml")["load_from"])
     assert code[code.index("-m") + 1] == module and code[code.index("-p") + 1] == "4000"
+
+
+def test_a_run_whose_container_died_is_known_to_be_of_it(compose: Any) -> None:
+    """A container that is made anew has another name, unless it is given one; of a host that is gone for good time tells."""
+    for name in ("code", "worker"):
+        assert compose["services"][name]["hostname"] == name
+    assert read("deploy/dagster.yaml")["run_monitoring"]["max_runtime_seconds"] > 3600
 
 
 def test_settings_are_known_and_their_values_are_taken(compose: Any, tmp_path: Path) -> None:

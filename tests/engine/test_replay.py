@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -170,3 +170,19 @@ def test_which_day_it_is_for_the_tills_their_objects_tell_whatever_else_comes(
     known = f"gold.anomalies_as_of(timestamp '{tuesday.date()}', timestamp '{{}}')"
     for at, told in ((wednesday - timedelta(minutes=1), []), (wednesday + timedelta(minutes=1), [(1,)])):
         assert platform.rows(f"select actual from {known.format(at)}") == told
+
+
+def test_a_click_of_a_wrong_clock_does_not_empty_what_happened_lately(tmp_path: Path, bucket: Bucket) -> None:
+    platform = Platform(settings_at(tmp_path / "home"), bucket, project=PROJECT / "dbt")
+    now = datetime.now(UTC)
+    times = [now - timedelta(minutes=5), now - timedelta(hours=20), now - timedelta(days=3), datetime(2031, 5, 4)]
+    clicks = [
+        {"event_id": f"e{n}", "event_type": "page_view", "session_id": "s", "timestamp": f"{at:%Y-%m-%dT%H:%M:%SZ}"}
+        for n, at in enumerate(times)
+    ]
+    platform.put("a.json", "".join(map(json.dumps, clicks)).encode(), "clickstream")
+    platform.load("clickstream")
+    platform.build("--exclude-resource-type", "test", "--select", "+vw_real_time")
+    assert platform.rows("select count(*) from gold.real_time_metrics") == [(4,)]
+    shown = platform.rows("select happened_minute from gold.vw_real_time order by 1")
+    assert shown == [(at.replace(second=0, microsecond=0, tzinfo=None),) for at in (times[1], times[0])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -85,17 +86,39 @@ def _products(platform: Platform) -> None:
     assert sold.keys() == {key for key in of if key[0] in known} and len(sold) == sum(
         row["currency"] is not None for row in found
     )
+    versions: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in platform.table("core.product_history"):
+        versions[row["product_id"]].append(row)
+    margins: Counter[bool] = Counter()
     stock: Counter[str] = Counter()
     for row in platform.table("core.inventory"):
         stock[row["product_id"]] += row["stock"]
     for key, row in sold.items():
         assert row["units_sold"] == sum(item["quantity"] or 0 for item in of[key])
         assert row["gross_revenue"] == sum(item["amount"] or 0 for item in of[key])
+        # What a product costs in another currency says nothing of what the sale brought.
+        costs = [
+            (item["quantity"] or 0) * c if (c := cost_of(versions, item)) is not None else None for item in of[key]
+        ]
+        told = None if None in costs else row["gross_revenue"] - sum(filter(None, costs))
+        assert row["margin"] == told
+        margins[told is None] += 1
         assert row["count_orders"] == len({(item["source"], item["order_id"]) for item in of[key]})
         assert row["count_customers"] == len({item["customer_id"] for item in of[key]} - {None})
         revenue = [sum(item["amount"] or 0 for item in of[other]) for other in of if other[1] == key[1]]
         assert row["revenue_rank"] >= 1 + sum(other > row["gross_revenue"] for other in revenue)
         assert (row["stock"] or 0) == stock[key[0]]
+    assert len(margins) == 2
+
+
+def cost_of(versions: Mapping[str, Sequence[Mapping[str, Any]]], item: Mapping[str, Any]) -> Decimal | None:
+    """What the item's version of its product cost, in the currency of the sale."""
+    if item["product_key"] is None:
+        return None
+    begins = datetime.fromisoformat(item["product_key"].rsplit("@", 1)[1].removesuffix("Z"))
+    (version,) = (each for each in versions[item["product_id"]] if each["valid_from"] == begins)
+    cost: Decimal | None = version["cost"]
+    return cost if (version["currency"] or "USD") == item["currency"] else None
 
 
 def _orders(platform: Platform) -> None:

@@ -23,6 +23,8 @@ import pytest
 from c360_assets import erasure, forgetting, local, registers, runs, staging
 from c360_assets.cli import DONE
 from c360_assets.erasure import ErasureError, Forgotten, Scope, erase, exactly
+from c360_assets.erasure_proof import Marks
+from c360_assets.forgetting import _forget_reasons
 from c360_assets.landing import Bucket
 from c360_assets.persons import NobodyFound
 from tests.parts import Platform, on_duckdb, settings_at, without_shop
@@ -209,6 +211,19 @@ def test_what_is_left_is_what_a_home_would_hold_that_never_met_them(platform: Pl
     assert told_of(again) == told_of(platform)
     statuses = platform.rows("select status, count(*) from staging.object_ledger group by 1 order by 1")
     assert statuses == [("erased", 5), ("loaded", 5)]
+
+
+def test_what_people_wrote_of_them_about_a_refused_record_goes(platform: Platform) -> None:
+    with platform.warehouse.writing("test") as session:
+        registers.prepare_tables(session, [])
+        for row, reason in enumerate([f"{PERSON} asked us to", "a test", f"not {PERSON}0"]):
+            session.execute(
+                "insert into staging.quarantine_decisions (feed, _key, _row, reason) values ('customers', 'k', ?, ?)",
+                [row, reason],
+            )
+        _forget_reasons(session, Marks(PERSON))
+    reasons = platform.rows("select reason from staging.quarantine_decisions order by _row")
+    assert reasons == [("about somebody who is forgotten",), ("a test",), (f"not {PERSON}0",)]
 
 
 def test_one_that_dies_between_s3_and_the_ledger_is_done_again(platform: Platform) -> None:

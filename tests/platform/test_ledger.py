@@ -335,7 +335,7 @@ def test_an_event_whose_object_was_replaced_stays_where_another_object_holds_a_c
     assert before.accounting["taken_copy.csv", etag(COPY)] == (2, 1, 0, 1)
     assert after.accounting["taken_copy.csv", etag(COPY)] == (2, 2, 0, 0)
     assert after.accounting[name, etag(CORRECTED)] == (1, 1, 0, 0)
-    log = "select customer_id, city, ltrim(position, '0') from core.customer_log where customer_id like 'taken-%' order by all"
+    log = "select customer_id, city, regexp_replace(position, '^0+', '') from core.customer_log where customer_id like 'taken-%' order by all"
     assert story.platform.rows(log) == [("taken-1", "Bonn", "5"), ("taken-1", "Rome", "3"), ("taken-3", "Oslo", "9")]
     assert [(key, city) for key, city, *_ in story.history("taken")] == [("taken-1", "Bonn"), ("taken-3", "Oslo")]
 

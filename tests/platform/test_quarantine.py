@@ -61,6 +61,18 @@ def knows_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project_with(tmp_path_factory.mktemp("knows_x"), declared(("upsert: [I, U]", "upsert: [I, U, X]")))
 
 
+def test_a_key_is_meant_as_it_stands_and_by_its_last_part(platform: Platform) -> None:
+    """No letter of it stands for others."""
+    for name in ("orders_1.csv", "orders-1.csv", "a%.csv", "ab.csv"):
+        platform.put(name, table("x,Rome,2020-01-31,yesterday,I,1"))
+    platform.sync()
+    assert [name for name, *_ in refused(platform, key="orders_1.csv")] == ["orders_1.csv"]
+    assert [name for name, *_ in refused(platform, key=f"{platform.bucket.prefix}/customers/a%.csv")] == ["a%.csv"]
+    assert refused(platform, key="rders_1.csv") == []
+    released = quarantine.release_objects(platform.warehouse, platform.feeds["customers"], "a%.csv")
+    assert [key.rsplit("/", 1)[-1] for key in released] == ["a%.csv"]
+
+
 def test_a_row_is_refused_with_all_its_reasons_and_a_delete_needs_only_its_key(platform: Platform) -> None:
     platform.put(
         "mixed.csv",

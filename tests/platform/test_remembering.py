@@ -17,6 +17,7 @@ from c360_assets.cli import DONE
 from c360_assets.erasure import Scope, erase, exactly, forgotten_of
 from c360_assets.remembering import Memory
 from c360_assets.settings import Settings
+from c360_assets.warehouse import open_warehouse
 from tests.parts import Platform, on_duckdb, settings_at, without_shop
 
 pytestmark = on_duckdb
@@ -137,3 +138,25 @@ def test_another_home_learns_of_the_one_that_was_backed_up(home: Path, capsys: p
     lost = replace(settings, home=home.with_name("lost"))
     restored(lost, source, replaces=False)
     assert f"{home}, of which it is a backup, is not here: forget again" in capsys.readouterr().err
+
+
+def test_a_backup_of_a_home_that_was_just_forgetting_brings_nobody_back(home: Path) -> None:
+    """They were out of its objects and of staging already, and not yet out of what is made of these."""
+    settings, _ = forgotten_at(home)
+    middle, warehouse = home.parent / "middle", open_warehouse(settings)
+    begun = home / "forgotten" / "forgotten-x.begun"
+    begun.parent.mkdir(exist_ok=True)
+    with local.embedded_s3(settings):
+        begun.write_text("{}")
+        with warehouse.writing("test") as session:
+            session.execute("create schema core")
+            session.execute("create table core.customer as select 'CUST-7' as customer_id, 'ann7@example.org' as email")
+        backup.back_up(settings, warehouse, middle)
+        with warehouse.writing("test") as session:
+            session.execute("drop schema core cascade")
+        warehouse.purge()
+    begun.unlink()
+    assert traces(middle) and not traces(home)
+    restored(settings, middle)
+    assert traces(home) == []
+    assert Platform(settings, None).rows("select customer_id from staging.customers") == [("CUST-70",)]  # type: ignore[arg-type]

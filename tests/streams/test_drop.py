@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError
 
 from c360_assets import local
@@ -90,12 +91,39 @@ def test_while_s3_is_away_files_stay_where_they_are(
             if self.left:
                 self.left -= 1
                 answer: Any = {"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}
-                raise ClientError(answer, "PutObject")
+                try:
+                    raise ClientError(answer, "PutObject")
+                except ClientError as error:  # as boto3 has it
+                    raise S3UploadFailedError(f"failed to upload: {error}")  # noqa: B904
             bucket.client.upload_file(*told, **more)
 
     (tmp_path / "drop" / "a.csv").write_text("customer_id\n1\n")
     landed = watch(4, bucket=replace(bucket, client=Away()))
     assert [each[2] for each in landed] == ["new"] and "a.csv waits" in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_read_or_moved_holds_up_no_other(
+    watch: Watch, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that lays files down gives them to us a moment later; root may read all, so it is told here."""
+    drop, opened = tmp_path / "drop", Path.open
+
+    def refused(path: Path, *told: Any, **more: Any) -> Any:
+        if path.name == "locked.csv":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *told, **more)
+
+    for name in ("locked.csv", "sound.csv"):
+        (drop / name).write_text("customer_id\n1\n")
+    (drop / "landed").touch()  # no folder
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refused)
+        assert watch(1.5) == []
+    said = capsys.readouterr().out
+    assert "locked.csv waits: it cannot be read: Permission denied" in said
+    assert "sound.csv is landed, and cannot be moved aside" in said
+    (drop / "landed").unlink()
+    assert sorted(each[2] for each in watch(1.5)) == ["new", "same"]
 
 
 def test_kill_9_between_putting_and_moving_loses_nothing(tmp_path: Path) -> None:

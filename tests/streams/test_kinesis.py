@@ -263,6 +263,22 @@ def test_a_busy_service_and_iterators_that_expire_are_asked_again(
     assert landed(bucket) == Counter(sent) and len(moody.moods) == 3
 
 
+def test_a_list_of_shards_that_breaks_off_says_nothing_of_those_it_leaves_out(client: Any, shelf: Shelf) -> None:
+    """A parent that is not told looks as if it had passed away: its child would be read before it."""
+    told = [
+        {"Shards": [{"ShardId": "child", "ParentShardId": "parent"}], "NextToken": "more"},
+        None,
+        {"Shards": [{"ShardId": "child", "ParentShardId": "parent"}], "NextToken": "more"},
+        {"Shards": [{"ShardId": "parent"}]},
+    ]
+    landing = KinesisLanding(client, "s", shelf, json_object, Limits(seconds=1), print)
+    landing._asked = lambda call, **more: told.pop(0)  # type: ignore[method-assign]
+    landing._list()
+    assert not landing._shards
+    landing._list()
+    assert list(landing._shards) == ["parent"]
+
+
 @pytest.mark.skipif(not os.environ.get("C360_CHAOS"), reason="takes minutes: make chaos runs it")
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """The generator's own sink at the one end, the command at the other."""

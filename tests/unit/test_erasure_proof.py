@@ -8,6 +8,8 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from c360_assets import erasure_proof
@@ -100,6 +102,17 @@ def test_files_are_searched_by_blocks_and_what_goes_away_is_passed_over(
     finally:
         stop.set()
         busy.join()
+
+
+def test_cells_of_parquet_are_searched_where_its_bytes_hold_texts_in_pieces(tmp_path: Path) -> None:
+    """What a load that was killed may leave; packed, an id that is like the one before it is a copy and an end."""
+    ids = [f"CUST-{n}" for n in range(2_000)]
+    for name, held in (("of them", ids), ("of others", [each for each in ids if each != "CUST-7"])):
+        pq.write_table(pa.table({"id": held}), tmp_path / name, compression="zstd", use_dictionary=False)
+    (tmp_path / "cut").write_bytes((tmp_path / "of others").read_bytes()[:-20])
+    assert b"CUST-7\n" not in (tmp_path / "of them").read_bytes()
+    found = in_files(tmp_path, Marks("CUST-7"))
+    assert found == {"of them": 1, "cut, which is broken and could not be searched": 1}
 
 
 def test_rows_of_a_database_are_scrubbed_where_its_bytes_have_texts_side_by_side(tmp_path: Path) -> None:

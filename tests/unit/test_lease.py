@@ -10,10 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 
 from c360_assets import lease, retention
+from c360_assets.processes import born, is_alive
 from c360_assets.retention import BY_WORKER, prune, prune_evaluations
+from c360_assets.spool import clear_spool, spool_folder
 
 
 def test_one_worker_at_a_time_and_none_once_it_is_gone(tmp_path: Path) -> None:
@@ -95,8 +98,42 @@ def test_of_a_check_its_last_evaluations_are_kept_when_their_runs_are_gone(
     monkeypatch.setattr(retention, "EVALUATIONS", 2)
     now = datetime.now(UTC)
     assert prune(instance, home, now=now + timedelta(hours=25)) == 3
-    assert prune_evaluations(home, now=now) == 0
-    assert prune_evaluations(home, now=now + timedelta(hours=25)) == 1
+    assert prune_evaluations(instance, now=now) == 0
+    assert prune_evaluations(instance, now=now + timedelta(hours=25)) == 1
     key = dg.AssetCheckKey(dg.AssetKey("thing"), "sound")
     told = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
     assert [record.status.value for record in told] == ["FAILED", "SUCCEEDED"]
+
+
+def test_a_process_is_told_from_others_of_its_pid_and_no_clock_has_a_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    birth = born(process.pid)
+    # A clock that is set moves what the system reckons from it.
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: 1.0)
+    assert is_alive(process.pid, birth) and not is_alive(process.pid, "another")
+    assert born(os.getpid()) != birth != ""
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and nobody has waited for it
+    assert not is_alive(process.pid, birth)
+    process.wait()
+    assert born(process.pid) == "" and not is_alive(process.pid, "")
+
+
+def test_what_is_spooled_stays_while_its_process_lives_whatever_its_number(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from c360_assets.spool import spool_folder\n"
+        "with spool_folder(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'rows.parquet').touch(); print(folder, flush=True); time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    folder = Path(process.stdout.readline().strip())
+    with spool_folder(tmp_path) as ours:
+        clear_spool(tmp_path)
+        assert ours.is_dir() and (folder / "rows.parquet").exists()
+    process.kill()
+    process.wait()
+    # As a process of before left it, whose number somebody has now.
+    (tmp_path / f"{os.getpid()}-abc").mkdir()
+    clear_spool(tmp_path)
+    assert list(tmp_path.iterdir()) == []

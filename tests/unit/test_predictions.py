@@ -75,14 +75,24 @@ def test_what_was_bought_after_the_day_changes_nothing(bought: list[tuple[str, d
 
 
 def test_the_labels_of_the_error_are_seen_by_the_comparison_alone(bought: list[tuple[str, date, float]]) -> None:
-    """With other labels the risks of the hold-out stay as they are: all errors are those of the same risks."""
+    """Whoever comes after the cut, the risks of the hold-out stay as they are: then the errors for one half and for the
+    other add up to those for everybody and for nobody."""
     cut = AS_OF - timedelta(DAYS)
-    nobody = estimates([p for p in bought if p[1] <= cut], AS_OF)
-    assert nobody is not None and nobody.naive_error is not None
+    known = [p for p in bought if p[1] <= cut]
+    customers = sorted({c for c, _, _ in known})
+
+    def errors(came: list[str]) -> tuple[float, float]:
+        found = estimates(known + [(c, cut + timedelta(30), 20.0) for c in came], AS_OF)
+        assert found is not None and found.churn_error is not None and found.naive_error is not None
+        return found.churn_error, found.naive_error
+
+    (nobody, naive), *others = (errors(came) for came in ([], customers[::2], customers[1::2], customers))
+    one_half, other_half, everybody = (error for error, _ in others)
+    assert one_half + other_half == pytest.approx(nobody + everybody, abs=1e-9)
     before = {c for c, day, _ in bought if day <= cut - timedelta(DAYS)}
     stayed = {c for c, day, _ in bought if cut - timedelta(DAYS) < day <= cut}
     # Nobody came: each one's label is 1, and the naive share, of the days before, does not know.
-    assert nobody.naive_error == pytest.approx((len(before & stayed) / len(before)) ** 2)
+    assert naive == pytest.approx((len(before & stayed) / len(before)) ** 2)
 
 
 def test_too_few_customers_or_repeats_tell_nothing() -> None:
