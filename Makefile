@@ -45,7 +45,8 @@ demo: install ## the main job once, on generated data: customer files and till r
 up: install ## S3, generator, Dagster UI and daemon with the sensors on, API, dashboards; Ctrl-C stops it all
 	@$(BIN)/c360 up --generate
 
-test: install lint types ## lint, type check, all tests
+test: install ## lint, type check, all tests
+	@$(MAKE) --no-print-directory -j 2 lint types
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
@@ -56,7 +57,8 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-prove: install ## random streams through the engine against the oracle for SECONDS (default 600)
+prove: install ## random streams through the engine against the oracle for SECONDS (default 600), after more rounds of the random tests
+	C360_PROOF=1 $(BIN)/python -m pytest -n 2 $(addprefix tests/engine/test_,$(addsuffix .py,clicks till))
 	$(BIN)/python -m tests.prove --seconds $(or $(SECONDS),600)
 
 mutate: install ## each rule of the engine's SQL changed, one at a time: does a round of the proof fail? (half an hour on two cores)

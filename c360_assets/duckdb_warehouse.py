@@ -206,7 +206,7 @@ class DuckDBWarehouse:
             yield
         finally:
             # Else this process keeps DuckDB's lock on the file.
-            DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
+            DuckDBConnectionManager.close_all_connections()
 
     @contextmanager
     def _locked(self, mode: int, purpose: str, until: float) -> Iterator[None]:

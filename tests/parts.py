@@ -41,6 +41,11 @@ on_both = pytest.mark.skipif(TEST_WAREHOUSE != "both", reason="takes minutes: ma
 on_duckdb = pytest.mark.skipif(ON_SNOWFLAKE, reason="is about DuckDB, or compares it with Snowflake")
 
 
+def seeds(count: int) -> pytest.MarkDecorator:
+    """Rounds of a random test: one, and with C360_PROOF as many as these."""
+    return pytest.mark.parametrize("seed", range(1, 1 + (count if os.environ.get("C360_PROOF") else 1)))
+
+
 def lacking(what: str) -> pytest.MarkDecorator:
     """Snowflake has it and fakesnow has not: docs/snowflake.md lists it among what was not run."""
     return pytest.mark.skipif(ON_SNOWFLAKE, reason=f"fakesnow has no {what}")

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from c360_assets.landing import Bucket
 from generator import till, till_truth
 from generator.objects import GeneratedObject
-from tests.parts import Platform, settings_at
+from tests.parts import Platform, seeds, settings_at
 
 MODELS = ("--exclude-resource-type", "test", "--select", "+daily_sales_summary")
 HIDDEN = ("valid", "etag")
@@ -79,7 +77,7 @@ def assert_equals_truth(tills: Tills) -> None:
         assert counts == (total.received, total.accepted, total.quarantined, total.duplicates), unit
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@seeds(3)
 def test_any_cut_into_batches_gives_what_the_oracle_says(seed: int, tmp_path: Path, bucket: Bucket) -> None:
     tills = Tills(tmp_path / f"till-{seed}", bucket)
     objects = objects_of(seed)

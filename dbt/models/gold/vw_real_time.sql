@@ -1,19 +1,23 @@
--- The last day, as of the newest event: what is read of it again and again stays small. What a wrong clock dates ahead of all
--- that has come is not in it.
+-- The last day, as of the newest event: what is read of it again and again stays small. What a wrong clock dates ahead
+-- of all that has come is not in it.
 with
 
 happened as (
   select * from {{ ref('real_time_metrics') }}
   where happened_minute <= {{ newest_known(['click_log']) }}
+),
+
+newest as (
+  select max(happened_minute) as happened_minute from happened
 )
 
 select
-  happened_minute,
-  event_type,
-  count_events,
-  count_customers,
-  count_sessions,
-  count_purchases,
-  revenue
+  happened.happened_minute,
+  happened.event_type,
+  happened.count_events,
+  happened.count_customers,
+  happened.count_sessions,
+  happened.count_purchases,
+  happened.revenue
 from happened
-where happened_minute > (select {{ minutes_earlier('max(happened_minute)', 1440) }} from happened)
+inner join newest on happened.happened_minute > {{ minutes_earlier('newest.happened_minute', 1440) }}
