@@ -156,7 +156,8 @@
   {%- else -%}
     {%- call noop_statement('main', 'nothing new') %}{% endcall -%}
   {%- endif -%}
-  {%- if is_told() -%}
+  {#- What a table that is made begins with is not what it goes on with. -#}
+  {%- if is_told() and existing is not none and not should_full_refresh() -%}
     {%- set columns = adapter.get_columns_in_relation(this) | map(attribute='quoted') | list -%}
     {%- do tell_alone(alone(this, available, [work_step(work, sql)], by_batch_write(this, columns, unique_key, final))) -%}
   {%- endif -%}
