@@ -75,9 +75,10 @@ erasure: install ## a person of every feed forgotten, everything made again from
 COMPARED_TESTS := tests/platform/test_snowflake.py tests/platform/test_snowflake_access.py tests/platform/test_snowflake_check.py \
 	tests/platform/test_snowflake_failures.py tests/platform/test_snowflake_worker.py tests/platform/test_shops.py tests/platform/test_native.py \
 	tests/platform/test_arrivals.py
-SNOWFLAKE_TESTS := tests/platform/test_audit.py tests/platform/test_changes.py tests/platform/test_commands.py \
+SNOWFLAKE_TESTS := tests/platform/test_audit.py tests/platform/test_changes.py tests/platform/test_clickstream.py tests/platform/test_commands.py \
 	tests/platform/test_engines.py tests/platform/test_entities.py tests/platform/test_history.py tests/platform/test_northwind.py \
-	tests/platform/test_persons.py tests/platform/test_quarantine.py tests/platform/test_real_files.py tests/platform/test_till.py
+	tests/platform/test_persons.py tests/platform/test_quarantine.py tests/platform/test_real_files.py tests/platform/test_till.py \
+	tests/platform/test_vault.py
 snowflake: install ## what compares DuckDB and fakesnow at length, and most of the platform's tests on fakesnow (far more than an hour)
 	@# Both are run whatever fails; the target fails if either does.
 	@TEST_WAREHOUSE=both $(BIN)/python -m pytest -n 2 --dist loadfile $(COMPARED_TESTS); compared=$$?; \

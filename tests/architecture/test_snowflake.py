@@ -12,11 +12,9 @@ DOCUMENT = PROJECT / "docs" / "snowflake.md"
 OF_DUCKDB = {"test_backup.py", "test_kill.py", "test_remembering.py"}
 # Of these no run on fakesnow has come to a good end.
 NOT_YET = {
-    "test_clickstream.py",
     "test_forget.py",
     "test_ledger.py",
     "test_online_retail.py",
-    "test_vault.py",
 }
 
 
