@@ -14,7 +14,7 @@ from c360_assets import quarantine
 from c360_assets.feeds import load_feeds
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
-from tests.parts import UNIT_TESTS, BuildFailed, Platform, forget_manifest, project_with
+from tests.parts import UNIT_TESTS, BuildFailed, Platform, forget_manifest, lacking, project_with
 
 NOON = "2026-03-01T12:00:00Z"
 
@@ -367,6 +367,7 @@ def test_days_that_are_not_their_lines_are_found(platform: Platform) -> None:
     assert failure.value.failed == ["daily_sales_summary_equals_lines"]
 
 
+@lacking("temporary tables under a database's name")
 def test_the_unit_tests_beside_the_models_hold(platform: Platform) -> None:
     platform.build("--exclude-resource-type", "test")  # dbt takes the types of the inputs from the tables
     built = platform.build("--select", "gold", "--resource-type", "model", "--resource-type", UNIT_TESTS)
