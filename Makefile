@@ -58,14 +58,15 @@ types: install
 	$(BIN)/mypy
 
 prove: install ## random streams through the engine against the oracle for SECONDS (default 600), after more rounds of the random tests
-	C360_PROOF=1 $(BIN)/python -m pytest -n 2 $(addprefix tests/engine/test_,$(addsuffix .py,clicks till))
+	C360_PROOF=1 $(BIN)/python -m pytest -n 2 tests/engine/test_clicks.py tests/engine/test_till.py tests/platform/test_online_retail.py
 	$(BIN)/python -m tests.prove --seconds $(or $(SECONDS),600)
 
 mutate: install ## each rule of the engine's SQL changed, one at a time: does a round of the proof fail? (half an hour on two cores)
 	$(BIN)/python -m tests.mutate
 
 chaos: install ## kill -9: at many moments of loads and syncs (ROUNDS, default 30), and of everything that `up` runs, under load (MINUTES, default 10)
-	C360_CHAOS=1 $(BIN)/python -m pytest tests/platform/test_kill.py tests/platform/test_backup.py tests/platform/test_remembering.py tests/automation/test_up.py tests/streams/test_kinesis.py
+	C360_CHAOS=1 $(BIN)/python -m pytest tests/platform/test_kill.py tests/platform/test_backup.py tests/platform/test_remembering.py tests/automation/test_up.py \
+		tests/automation/test_worker_stops.py tests/streams/test_kafka.py tests/streams/test_kinesis.py
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),30)
 	$(BIN)/python -m tests.chaos_up --minutes $(or $(MINUTES),10)
 

@@ -37,6 +37,9 @@ UNIT_TESTS = "unit_test"
 TEST_WAREHOUSE = os.environ.get("TEST_WAREHOUSE", "")
 ON_SNOWFLAKE = TEST_WAREHOUSE == "snowflake"
 minutes_long = pytest.mark.skipif(not os.environ.get("C360_CHAOS"), reason="takes minutes: make chaos runs it")
+at_length = pytest.mark.skipif(
+    not os.environ.get("C360_PROOF"), reason="another of its kind is run: make prove runs it"
+)
 on_both = pytest.mark.skipif(TEST_WAREHOUSE != "both", reason="takes minutes: make snowflake runs it")
 on_duckdb = pytest.mark.skipif(ON_SNOWFLAKE, reason="is about DuckDB, or compares it with Snowflake")
 

@@ -176,7 +176,7 @@ class Mixed:
         with self.platform.warehouse.writing("test") as session, session.transaction():
             batch, now = registers.next_batch(session)
             feed = laid.feed.replace("probe", self.name)
-            decided = [(feed, laid.key, laid.etag, row, decision, "", now, batch) for row in rows]
+            decided = [(feed, laid.key, laid.etag, row, decision, "", now, batch, None) for row in rows]
             insert(session, "staging.quarantine_decisions", registers.DECISIONS, decided)
             self.arrived = now
 

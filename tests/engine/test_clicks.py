@@ -89,7 +89,7 @@ def test_any_cut_into_batches_gives_what_the_oracle_says(seed: int, tmp_path: Pa
     platform = sent_to(tmp_path / f"clicks-{seed}", bucket)
     objects = objects_of(seed)
     Random(seed).shuffle(objects)
-    step = (len(objects), 5)[seed % 2]
+    step = (len(objects), 8)[seed % 2]
     for start in range(0, len(objects), step):
         send(platform, objects[start : start + step])
         platform.load("clickstream")

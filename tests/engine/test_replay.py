@@ -95,7 +95,8 @@ def test_a_replayed_order_changes_its_day_its_customer_and_its_products_and_noth
     assert contents(mended) == stands
 
 
-TILLS = ("--exclude-resource-type", "test", "--select", "+top_customers", "+anomalies", "+vw_stock", "+quarantine")
+LINES = ("--exclude-resource-type", "test", "--select", "+pos_line", "+quarantine")
+DAYS = ("--exclude-resource-type", "test", "--select", "+anomalies")
 
 
 def test_a_receipt_that_is_tried_again_leaves_its_sound_lines_known_since_they_came(
@@ -113,7 +114,7 @@ def test_a_receipt_that_is_tried_again_leaves_its_sound_lines_known_since_they_c
     platform = Platform(settings_at(tmp_path / "home"), bucket, project=PROJECT / "dbt")
     platform.put("a.json", json.dumps(receipt).encode(), "pos")
     platform.load("pos")
-    platform.build(*TILLS)
+    platform.build(*LINES)
     declared = (PROJECT / "dbt" / "models" / "staging" / "pos.yml").read_text()
     decided: list[datetime] = []
     for units in ("EUR", "EUR|USD"):
@@ -126,17 +127,17 @@ def test_a_receipt_that_is_tried_again_leaves_its_sound_lines_known_since_they_c
         quarantine.replay(platform.warehouse, bucket, platform.feeds, chosen, platform.settings.spool)
         ((at,),) = platform.rows("select max(decided_at) from staging.quarantine_decisions")
         decided.append(at)
-        platform.build(*TILLS)
+        platform.build(*LINES)
     ((came,),) = platform.rows("select loaded_at from staging.object_ledger")
 
     def believed() -> list[list[tuple[object, ...]]]:
-        sums = "select net_revenue from gold.top_customers_as_of(timestamp '2026-01-21', timestamp '{}')"
+        sums = "select sum(amount) from core.pos_line_as_of(timestamp '{}')"
         known = "select line, known_at from clean.pos_line_rows order by line"
         return [platform.rows(known), *(platform.rows(sums.format(at)) for at in (came, *decided))]
 
     stands = believed()
     assert stands == [list(enumerate([came, came, *decided], 1)), [(3,)], [(7,)], [(15,)]]
-    platform.build("--full-refresh", *TILLS)
+    platform.build("--full-refresh", *LINES)
     assert believed() == stands
 
 
@@ -157,13 +158,13 @@ def test_which_day_it_is_for_the_tills_their_objects_tell_whatever_else_comes(
         monkeypatch.setattr(instants, "now", lambda: at)
         platform.put(name, body.encode(), feed)
         platform.load(feed)
-        platform.build(*TILLS)
+        platform.build(*DAYS)
         return platform.rows("select sales_date, actual from gold.anomalies")
 
     assert comes(tuesday, "pos", "a.json", "".join(map(json.dumps, receipts))) == []
     wednesday = tuesday + timedelta(hours=22)
     assert comes(wednesday, "customers", "a.csv", "customer_id,city,updated_at\nanna,Rome,2026-01-01\n") == []
-    platform.build("--full-refresh", *TILLS)
+    platform.build("--full-refresh", *DAYS)
     assert platform.rows("select sales_date, actual from gold.anomalies") == []
     receipts = [{"store_id": "s2", "transaction_id": "t", "timestamp": "2026-03-11T07:00:00Z", "items": []}]
     assert comes(wednesday, "pos", "b.json", "".join(map(json.dumps, receipts))) == [(tuesday.date(), 1)]

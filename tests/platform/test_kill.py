@@ -34,6 +34,7 @@ def loads(landed: Path) -> Iterator[Reference]:
         yield chaos.load_reference(landed)
 
 
+@minutes_long
 def test_a_load_killed_at_many_moments_leaves_whole_batches_and_the_next_makes_it_good(loads: Reference) -> None:
     told = [
         chaos.load_round(loads, f"load-{number}", loads.seconds * (number + 0.5) / LOADS) for number in range(LOADS)
@@ -44,6 +45,7 @@ def test_a_load_killed_at_many_moments_leaves_whole_batches_and_the_next_makes_i
     assert len(cut) >= 3, [t.what for t in told]
 
 
+@minutes_long
 def test_half_a_batch_would_be_seen(loads: Reference, tmp_path: Path) -> None:
     """The comparison itself: a row without its object's ledger row, a row too many, a folder left."""
     home = chaos.load_home(loads.landed, "torn")

@@ -14,7 +14,7 @@ import pytest
 
 from c360_assets.landing import Bucket
 from c360_assets.settings import PROJECT
-from tests.parts import Platform, settings_at
+from tests.parts import Platform, at_length, settings_at
 
 SALES = (
     "select cast(sales_date as varchar), store_id, currency, count_transactions, count_lines, units_sold, gross_revenue, "
@@ -169,6 +169,7 @@ def test_days_in_any_order_and_some_twice_come_to_the_totals_that_sqlite_confirm
     ) == [(245_903 + copies, 244_425, 1_478 + refused, copies - refused)]
 
 
+@at_length
 def test_days_late_twice_renamed_and_cut_come_to_the_same_gold(
     days: list[Path], tmp_path: Path, bucket: Bucket
 ) -> None:

@@ -65,6 +65,7 @@ def test_streams_on_snowflake_are_what_the_oracle_says_and_what_duckdb_has(
     assert digests[0] == digests[1]
 
 
+@on_both
 def test_the_whole_graph_runs_in_dagster_from_s3_to_core(
     on_snowflake: Settings, settings: Settings, bucket: Bucket, fakesnow: int
 ) -> None:

@@ -32,7 +32,7 @@ from c360_assets.streams.decoding import avro_object, json_object, protobuf_obje
 from c360_assets.streams.holding import Holding
 from c360_assets.streams.kafka import DIGITS, SOURCE, KafkaLanding, Limits, Progress, consumer_of, topic_id
 from c360_assets.streams.shelf import Shelf, Stretch
-from tests.parts import Platform, settings_at
+from tests.parts import Platform, minutes_long, settings_at
 from tests.streams.conftest import Produce
 
 # A group gives up a dead member after this; the broker lets the first join take half of it.
@@ -377,6 +377,7 @@ class Consumer:
         )  # fmt: skip
 
 
+@minutes_long
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(
     kafka: str, topic: str, produce: Produce, tmp_path: Path
 ) -> None:
