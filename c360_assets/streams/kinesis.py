@@ -111,7 +111,7 @@ class KinesisLanding:
                 self._say(f"{name}: from {'its beginning' if shard.taken is None else f'behind {shard.taken}'}")
 
     def _told(self) -> list[Mapping[str, Any]] | None:
-        """All shards; None where Kinesis did not tell them to the end: who is left out looks as if they were gone."""
+        """All shards; None where Kinesis did not tell them to the end: a shard left out would look as if it is gone."""
         asked: dict[str, str] = {"StreamName": self._stream}
         told: list[Mapping[str, Any]] = []
         while True:
