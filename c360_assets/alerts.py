@@ -122,8 +122,8 @@ def alert_sensor(
 ) -> dg.SensorDefinition:
     """Tells each channel what is wrong that it was not told, and what is over.
 
-    `feeds`: their bounds say which is late. A success of `whole_job` settles what failed before it in every job but
-    those `apart`, which it has no part of.
+    `feeds`: their bounds say which is late; a warehouse that sleeps is asked for it once an hour. A success of
+    `whole_job` settles what failed before it in every job but those `apart`, which it has no part of.
     """
 
     @dg.sensor(
@@ -133,20 +133,25 @@ def alert_sensor(
         description="Failed or warning checks, failed or long runs, late feeds: told once, and once more when over.",
     )
     def watch(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        told: dict[str, Problems] = json.loads(context.cursor or "{}")
+        state = json.loads(context.cursor or "{}")
+        told: dict[str, Problems] = state.get("told", {})
+        hour = instants.hour(now())
         there = context.repository_def
         wrong = {
             **failing_checks(context.instance, there.asset_graph.asset_check_keys if there else ()),
             **troubled_runs(context.instance, there.job_names if there else (), whole_job, apart, now()),
         }
         unknown: tuple[str, ...] = ()
-        try:
-            wrong |= late_feeds(warehouse, feeds, now())
-        except WarehouseBusy:
-            unknown = _OF_FEEDS
-        except WarehouseRefused as error:
-            unknown = _OF_FEEDS
-            wrong[_UNREACHED] = f"the warehouse cannot be asked: {str(error).splitlines()[0][:SHOWN]}"
+        if warehouse.sleeps and state.get("asked") == hour:
+            unknown = (*_OF_FEEDS, _UNREACHED)
+        else:
+            try:
+                wrong |= late_feeds(warehouse, feeds, now())
+            except WarehouseBusy:
+                unknown = _OF_FEEDS
+            except WarehouseRefused as error:
+                unknown = _OF_FEEDS
+                wrong[_UNREACHED] = f"the warehouse cannot be asked: {str(error).splitlines()[0][:SHOWN]}"
         # A channel that is not set any more is told anew when it is set again.
         told = {channel.name: told.get(channel.name, {}) for channel in told_by}
         sent, errors, known = 0, [], dict(wrong)
@@ -172,7 +177,7 @@ def alert_sensor(
             sent += 1
         if errors and not sent:
             raise dg.Failure(description=f"nobody could be told: {'; '.join(errors)}")
-        context.update_cursor(json.dumps(told))
+        context.update_cursor(json.dumps({"told": told, "asked": hour}))
         if errors:
             return dg.SkipReason(f"told by {sent}; not by {'; '.join(errors)}")
         return dg.SkipReason(

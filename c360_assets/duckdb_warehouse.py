@@ -54,6 +54,7 @@ class DuckDBWarehouse:
     database = ""
     starts_dbt = ""
     does_without_dbt = True
+    sleeps = False
 
     def __init__(
         self,

@@ -19,3 +19,8 @@ def utc(instant: datetime) -> datetime:
 def read(text: str) -> datetime:
     """What an ISO 8601 text says; without a zone it means UTC. ValueError where it says no instant."""
     return utc(datetime.fromisoformat(text))
+
+
+def hour(instant: datetime) -> int:
+    """Which hour of the clock it is in, counted since 1970."""
+    return int(utc(instant).replace(tzinfo=UTC).timestamp() // 3600)

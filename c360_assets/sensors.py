@@ -1,7 +1,8 @@
 """Sensors: when a run of a feed is asked for, because something new lies on S3.
 
 Belongs here: one sensor for each feed, which lists it, and one for all of them where S3 tells a queue of its objects.
-The ledger says what is new, to both. A tick asks for at most one run of a feed, and for none while one is on its way.
+The ledger says what is new, to both. A tick asks for at most one run of a feed, and for none while one is on its way. A
+warehouse that sleeps is not woken for nothing: it is asked when something is listed that was not, or told.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
 
+from c360_assets import instants
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket, LandingError, Listed, batch_name, known_etags, plan_batch, settled
 from c360_assets.object_events import ObjectEvents
@@ -27,6 +29,8 @@ SENSOR_WAIT = 5.0
 # Seconds between two listings of a feed whose objects a queue tells of: what its messages missed.
 LISTED_BESIDE = 600
 EVENTS_SENSOR = "object_events_sensor"
+# What stays so until something lands or runs.
+NOTHING_NEW, GIVEN_UP = "nothing new", f"given up after {ATTEMPTS} failed runs; mend the cause and run c360 sync"
 
 Asked = dg.RunRequest | dg.SkipReason
 
@@ -79,11 +83,20 @@ def landing_sensor(
             listed = list(watching.bucket().listed(feed))
         except (BotoCoreError, ClientError, LandingError) as error:
             return dg.SkipReason(f"no S3 answers: {error}")
+        # What was said of it holds for the hour: of this listing, after this run.
+        last = runs[0].dagster_run.run_id if runs else ""
+        seen = [instants.hour(instants.now()), batch_name(listed), last] if watching.warehouse.sleeps else []
+        *before, said = json.loads(context.cursor or "[[]]")
+        if seen and seen == before:
+            return dg.SkipReason(said)
         try:
             known = _known(watching.warehouse, lambda session: known_etags(session, feed))
         except WarehouseBusy as error:
             return dg.SkipReason(str(error))
-        return _asked(context, job, watching, runs, listed, known)
+        asked = _asked(context, job, watching, runs, listed, known)
+        if seen and isinstance(asked, dg.SkipReason) and asked.skip_message in (NOTHING_NEW, GIVEN_UP):
+            context.update_cursor(json.dumps([*seen, asked.skip_message]))
+        return asked
 
     return watch
 
@@ -122,11 +135,12 @@ def object_sensor(
         for arrival, feed in whose.items():
             if feed is not None:
                 _note(waiting.setdefault(feed.name, {}), arrival.listed)
+
+        def ask(session: Session) -> dict[str, dict[str, str]]:
+            return {name: settled(session, feeds[name], list(some.values())) for name, some in waiting.items()}
+
         try:
-            known = _known(
-                watching.warehouse,
-                lambda session: {f: settled(session, feeds[f], list(some.values())) for f, some in waiting.items()},
-            )
+            known = _known(watching.warehouse, ask) if any(waiting.values()) else {}
         except WarehouseBusy as error:
             # The messages come again; what the cursor holds stays in it.
             return dg.SkipReason(str(error))
@@ -156,7 +170,7 @@ def object_sensor(
                 skipped.append(f"{name}: {asked.skip_message}")
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else "; ".join(skipped) or "nothing new",
+            skip_reason=None if requests else "; ".join(skipped) or NOTHING_NEW,
             cursor=_written(left),
         )
 
@@ -186,14 +200,14 @@ def _asked(
     failed = last is not None and not last.dagster_run.is_success
     batch = plan_batch(listed, known, watching.objects, watching.size)
     if not batch and not failed:
-        return dg.SkipReason("nothing new")
+        return dg.SkipReason(NOTHING_NEW)
     name = batch_name(batch)
     attempt = 1 + _failures(runs, name)
     waiting = batch_name(plan_batch(listed, known, len(listed), sum(o.size for o in listed)))
     if attempt > ATTEMPTS and last and last.dagster_run.tags.get(WAITING_TAG, waiting) != waiting:
         attempt = 1  # something new landed since
     if attempt > ATTEMPTS:
-        return dg.SkipReason(f"given up after {ATTEMPTS} failed runs; mend the cause and run c360 sync")
+        return dg.SkipReason(GIVEN_UP)
     if last is not None and attempt > 1 and last.end_time:
         left = last.end_time + watching.pause(attempt - 1) - datetime.now(UTC).timestamp()
         if left > 0:

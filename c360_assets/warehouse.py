@@ -101,6 +101,8 @@ class Warehouse(Protocol):
     `engine` is duckdb or snowflake, `target` the dbt target that reaches it, `database` its name on a server of many,
     `starts_dbt` the module that starts dbt on it where dbt's own command will not do. `does_without_dbt`: may we run
     again what dbt has told of a build (dbt/macros/alone.sql)? Not where a table that is made anew needs dbt's hooks.
+    `sleeps`: does it cost to be awake? Who has no sign that there is something new then asks once in each hour of the
+    clock, all of them at the same time.
     """
 
     engine: str
@@ -108,6 +110,7 @@ class Warehouse(Protocol):
     database: str
     starts_dbt: str
     does_without_dbt: bool
+    sleeps: bool
 
     def writing(self, purpose: str) -> AbstractContextManager[Session]: ...
 

@@ -36,6 +36,7 @@ class SnowflakeWarehouse:
     starts_dbt = "c360_assets.snowflake.patience"
     # A table that is made anew is tagged before it has a row, which its materialization sees to.
     does_without_dbt = False
+    sleeps = True
 
     def __init__(self, settings: Snowflake, **connection_arguments: Any) -> None:
         self.settings = settings

@@ -358,6 +358,35 @@ def test_a_feed_that_is_late_is_told_until_something_comes(house: House, setting
     assert texts(webhook)[1].startswith("c360: 0 new problems, 1 over\nover: feed customers is late")
 
 
+def test_a_warehouse_that_sleeps_is_asked_by_the_hour_and_what_it_told_stands(
+    house: House, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float | None] = []
+    late: Any = [WarehouseRefused("its credits are used up"), {"late customers": "feed customers is late"}, {}]
+
+    def told(*arguments: Any) -> alerts.Problems:
+        asked.append(1)
+        said = late[len(asked) - 1]
+        if isinstance(said, Exception):
+            raise said
+        return dict(said)
+
+    monkeypatch.setattr(house.warehouse, "sleeps", True)
+    monkeypatch.setattr(alerts, "late_feeds", told)
+    began = datetime.now(UTC)
+    past = timedelta(minutes=began.minute, seconds=began.second, microseconds=began.microsecond)
+    for minutes in range(0, 3 * 60, 19):
+        house.later = timedelta(minutes=minutes) - past
+        house.tick()
+        assert len(asked) == 1 + minutes // 60
+    assert texts(webhook) == [
+        "c360: 1 new problems, 0 over\nproblem: the warehouse cannot be asked: its credits are used up",
+        "c360: 1 new problems, 1 over\nproblem: feed customers is late\n"
+        "over: the warehouse cannot be asked: its credits are used up",
+        "c360: 0 new problems, 1 over\nover: feed customers is late",
+    ]
+
+
 def test_a_feed_that_brings_old_events_is_late_however_much_it_brings(
     instance: dg.DagsterInstance, settings: Settings, webhook: Webhook
 ) -> None:

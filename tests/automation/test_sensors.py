@@ -14,10 +14,10 @@ import dagster as dg
 import duckdb
 import pytest
 
-from c360_assets import automation, staging
+from c360_assets import automation, instants, staging
 from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket, LandingError
-from c360_assets.sensors import ATTEMPTS, BATCH_TAG, Watching, landing_sensor
+from c360_assets.sensors import ATTEMPTS, BATCH_TAG, SENSOR_WAIT, Watching, landing_sensor
 from c360_assets.settings import Settings
 from tests.parts import Platform
 
@@ -39,6 +39,7 @@ class Watch:
         self.platform = platform
         self.instance = instance
         self.pauses: list[int] = []
+        self.cursor: str | None = None
         self.pause = 0.0
         self.broken = False
         self.bucket: Callable[[], Bucket] = lambda: platform.bucket
@@ -75,8 +76,9 @@ class Watch:
 
     def tick(self) -> dg.RunRequest | str:
         """The run that the sensor asks for, or why it asks for none."""
-        context = dg.build_sensor_context(instance=self.instance, definitions=self.defs)
+        context = dg.build_sensor_context(instance=self.instance, definitions=self.defs, cursor=self.cursor)
         told = self.sensor.evaluate_tick(context)
+        self.cursor = told.cursor or self.cursor
         assert len(told.run_requests or []) <= 1
         if told.run_requests:
             assert told.skip_message is None
@@ -229,6 +231,35 @@ def test_a_warehouse_without_a_ledger_counts_as_empty(watch: Watch, platform: Pl
     duckdb.connect(str(platform.settings.duckdb_path)).close()
     assert watch.runs(watch.asks()).success
     assert watch.ledger() == ["a.csv"]
+
+
+def test_a_warehouse_that_sleeps_is_asked_once_about_a_listing_and_then_by_the_hour(
+    watch: Watch, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float | None] = []
+    reading = platform.warehouse.reading
+    monkeypatch.setattr(platform.warehouse, "sleeps", True)
+    monkeypatch.setattr(instants, "hour", lambda instant: 1)
+    monkeypatch.setattr(platform.warehouse, "reading", lambda wait=None: asked.append(wait) or reading(wait))
+
+    platform.put("a.csv", body(1))
+    for _ in range(ATTEMPTS):
+        watch.breaks(watch.asks())  # tried again, though nothing else is listed
+    asked.clear()
+    assert len({watch.skips() for _ in range(3)}) == 1 and asked.count(SENSOR_WAIT) == 1
+    platform.put("a.csv", body(0))
+    assert watch.runs(watch.asks()).success
+    asked.clear()
+    assert [watch.skips() for _ in range(3)] == ["nothing new"] * 3 and asked.count(SENSOR_WAIT) == 1
+    platform.put("a.csv", body(2))
+    assert watch.runs(watch.asks()).success
+    assert watch.skips() == "nothing new" and asked.count(SENSOR_WAIT) == 3
+    # Whatever has become of the ledger meanwhile is found within the hour.
+    with platform.warehouse.writing("test") as session:
+        session.execute("delete from staging.object_ledger")
+    assert watch.skips() == "nothing new" and asked.count(SENSOR_WAIT) == 3
+    monkeypatch.setattr(instants, "hour", lambda instant: 2)
+    watch.asks()
 
 
 # --- one is asked for
