@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from c360_assets import registers
-from c360_assets.duckdb_warehouse import DuckDBWarehouse
+from c360_assets.duckdb_warehouse import MERGE, DuckDBWarehouse
 from c360_assets.keeping import KEPT_ANYWAY, UNUSED, Keeping
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.snowflake.warehouse import SnowflakeWarehouse
@@ -142,6 +142,27 @@ def test_a_connection_is_not_kept_for_ever_and_not_unused(path: Path, monkeypatc
                 connections.append(warehouse._kept.connection)
         assert len(connections) == 2
     assert not is_kept()
+
+
+def test_what_comes_in_small_parts_is_merged_now_and_then_and_not_at_each_closing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("c360_assets.duckdb_warehouse.time.monotonic", lambda: now[0])
+    warehouse = DuckDBWarehouse(path, 20)
+
+    def parts_after(rows: int) -> int:
+        with warehouse.kept("test"), warehouse.writing("test") as session:
+            session.execute(f"insert into t select 7 from range({rows})")
+        with warehouse.reading() as session:
+            ((count,),) = session.rows("select count(distinct row_group_id) from pragma_storage_info('t')")
+        return int(count)
+
+    at_first = parts_after(3000)
+    assert [parts_after(3000) for _ in range(6)] == [at_first + n for n in range(1, 7)]
+    now[0] += MERGE
+    assert parts_after(3000) == at_first
+    assert len(numbers(warehouse)) == 1 + 8 * 3000
 
 
 @pytest.mark.parametrize("how", ["writing", "held"])
