@@ -39,9 +39,6 @@ from c360_assets.warehouse import (
 
 T = TypeVar("T")
 
-# Seconds between two closings of a kept connection at which rows that came in small parts are merged into large ones.
-MERGE = 120.0
-
 
 class _Kept(threading.local):
     """The connection that this thread keeps over several units of work, if it does."""
@@ -74,7 +71,6 @@ class DuckDBWarehouse:
         # Who waits holds this one, shared.
         self._asked = path.with_suffix(".asked")
         self._kept = _Kept()
-        self._merged_at = -MERGE
 
     def dbt_environment(self) -> dict[str, str]:
         return {"C360_DUCKDB_PATH": str(self.path), "C360_DUCKDB_MEMORY": f"{self.memory_mb}MB"}
@@ -89,7 +85,7 @@ class DuckDBWarehouse:
             try:
                 yield
             finally:
-                self._close(self._kept.connection)
+                self._kept.connection.close()
                 self._kept.connection = None
 
     @contextmanager
@@ -113,20 +109,16 @@ class DuckDBWarehouse:
         connection.execute("set memory_limit = '1GB'")
         return connection
 
+    def merge_next(self) -> None:
+        # Of each table as many small row groups as one full one takes.
+        if self._kept.connection is not None:
+            self._kept.connection.execute("set max_vacuum_tasks = 1")
+
     def _to_keep(self) -> duckdb.DuckDBPyConnection:
         connection = self._to_write()
         # What DuckDB merges at a checkpoint it compresses anew: six times a checkpoint's work, seconds at a time.
         connection.execute("set max_vacuum_tasks = 0")
         return connection
-
-    def _close(self, kept: duckdb.DuckDBPyConnection) -> None:
-        """What was written is put into the file, and now and then merged."""
-        is_merging = time.monotonic() >= self._merged_at + MERGE
-        if is_merging:
-            kept.execute("reset max_vacuum_tasks")
-        kept.close()
-        if is_merging:
-            self._merged_at = time.monotonic()
 
     @contextmanager
     def reading(self, wait: float | None = None) -> Iterator[Session]:
@@ -194,7 +186,7 @@ class DuckDBWarehouse:
     def held(self, purpose: str) -> Iterator[None]:
         if self._kept.connection is not None:
             # Who comes has a connection of its own, with settings of its own: ours is opened again behind it.
-            self._close(self._kept.connection)
+            self._kept.connection.close()
             try:
                 yield
             finally:

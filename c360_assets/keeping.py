@@ -13,6 +13,8 @@ from c360_assets.warehouse import Warehouse
 # Seconds for which a connection is kept if no lap is due, and in any case; for which it is kept unused; for which
 # whoever waits for the warehouse is let in first.
 KEPT, KEPT_ANYWAY, UNUSED, HAND_OVER = 10.0, 20.0, 1.0, 0.5
+# Seconds between two closings that put together what laps brought in small parts, if no lap is due, and in any case.
+MERGE, MERGE_ANYWAY = 120.0, 900.0
 
 
 class Keeping:
@@ -23,6 +25,7 @@ class Keeping:
         self._kept = ExitStack()
         self._since: float | None = None
         self._used = 0.0
+        self._merged_at = time.monotonic()
 
     def __enter__(self) -> Keeping:
         return self
@@ -42,6 +45,9 @@ class Keeping:
             self._used = now
         if self._since is not None:
             if now - self._since > (KEPT_ANYWAY if is_due else KEPT) or now - self._used > UNUSED:
+                if now - self._merged_at > (MERGE_ANYWAY if is_due else MERGE):
+                    self._warehouse.merge_next()
+                    self._merged_at = now
                 self.let_go()
             elif self._warehouse.is_wanted():
                 self.let_go()

@@ -120,6 +120,11 @@ class Warehouse(Protocol):
         """One connection for all units of work of this thread in the body: to open it costs more than most of them."""
         ...
 
+    def merge_next(self) -> None:
+        """When the connection that this thread keeps is closed, rows that came in small parts are put together, some of
+        them: a matter of seconds. Else none are."""
+        ...
+
     def is_wanted(self) -> bool:
         """Does somebody wait for it whom a kept connection holds up?"""
         ...

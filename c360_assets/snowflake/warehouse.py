@@ -72,6 +72,9 @@ class SnowflakeWarehouse:
         with self._session(purpose, self.settings.warehouse_load) as session:
             yield session
 
+    def merge_next(self) -> None:
+        """Snowflake does so by itself."""
+
     @contextmanager
     def kept(self, purpose: str) -> Iterator[None]:
         if self._kept.connection is not None:

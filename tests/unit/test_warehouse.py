@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from c360_assets import registers
-from c360_assets.duckdb_warehouse import MERGE, DuckDBWarehouse
-from c360_assets.keeping import KEPT_ANYWAY, UNUSED, Keeping
+from c360_assets.duckdb_warehouse import DuckDBWarehouse
+from c360_assets.keeping import KEPT_ANYWAY, MERGE, UNUSED, Keeping
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.snowflake.warehouse import SnowflakeWarehouse
 from c360_assets.warehouse import (
@@ -144,25 +144,31 @@ def test_a_connection_is_not_kept_for_ever_and_not_unused(path: Path, monkeypatc
     assert not is_kept()
 
 
-def test_what_comes_in_small_parts_is_merged_now_and_then_and_not_at_each_closing(
+def test_what_comes_in_small_parts_is_put_together_now_and_then_and_not_at_each_closing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("c360_assets.duckdb_warehouse.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("c360_assets.keeping.time.monotonic", lambda: now[0])
     warehouse = DuckDBWarehouse(path, 20)
+    keeping = Keeping(warehouse)
 
-    def parts_after(rows: int) -> int:
-        with warehouse.kept("test"), warehouse.writing("test") as session:
-            session.execute(f"insert into t select 7 from range({rows})")
+    def parts_after(seconds: float, *, is_due: bool) -> int:
+        keeping.look(is_due=True)
+        with warehouse.writing("test") as session:
+            session.execute("insert into t select 7 from range(3000)")
+        now[0] += seconds
+        keeping.look(is_due=is_due)
+        keeping.let_go()
         with warehouse.reading() as session:
             ((count,),) = session.rows("select count(distinct row_group_id) from pragma_storage_info('t')")
         return int(count)
 
-    at_first = parts_after(3000)
-    assert [parts_after(3000) for _ in range(6)] == [at_first + n for n in range(1, 7)]
-    now[0] += MERGE
-    assert parts_after(3000) == at_first
-    assert len(numbers(warehouse)) == 1 + 8 * 3000
+    before = parts_after(KEPT_ANYWAY, is_due=True)
+    assert [parts_after(21, is_due=True) for _ in range(10)] == [before + n for n in range(1, 11)]
+    assert [parts_after(1.1, is_due=False) for _ in range(2)] == [1, 2]  # now nothing is due
+    assert [parts_after(MERGE, is_due=True) for _ in range(7)] == list(range(3, 10))
+    assert parts_after(MERGE, is_due=True) == 1
+    assert len(numbers(warehouse)) == 1 + 21 * 3000
 
 
 @pytest.mark.parametrize("how", ["writing", "held"])
