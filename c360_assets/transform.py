@@ -295,7 +295,11 @@ def _run_folder(manifest: Path, run_id: str) -> Path:
     runs.mkdir(exist_ok=True)
     for old in sorted(runs.iterdir(), key=lambda folder: folder.stat().st_mtime)[: 1 - KEPT_RUNS]:
         shutil.rmtree(old)
-    folder = runs / run_id
+    return with_parsed(manifest, runs / run_id)
+
+
+def with_parsed(manifest: Path, folder: Path) -> Path:
+    """The folder, with what dbt has parsed already when it made the manifest."""
     folder.mkdir(exist_ok=True)
     parsed = manifest.with_name("partial_parse.msgpack")
     if parsed.exists():

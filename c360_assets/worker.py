@@ -89,7 +89,8 @@ class Worker:
         self._bucket = local.landing_bucket(settings)
         manifest = transform.prepare_manifest(settings.dbt_project, settings.dbt_home, warehouse)
         self._lineage = transform.lineage_of(manifest, self._feeds)
-        self._dbt = WarmDbt(settings.dbt_project, settings.dbt_home / WORKER, warehouse, say)
+        folder = transform.with_parsed(manifest, settings.dbt_home / WORKER)
+        self._dbt = WarmDbt(settings.dbt_project, folder, warehouse, say)
         defs = build(
             settings,
             warehouse=warehouse,
@@ -119,8 +120,7 @@ class Worker:
         # Feeds with something that only a whole build makes, and since when; when the next one may be.
         self._behind: dict[str, float] = {}
         self._whole_at = self._retry_at = self._squeezed_at = self._page_at = time.monotonic()
-        self._quiet = 0.0
-        self._failed = 0
+        self._quiet, self._failed = 0.0, 0
         self._night = self._trimmed = _night_of(instants.now())
         # What readers see, piece by piece, of what was built; all of it at first, for who died before may have left it.
         every = self._graph.materializable_asset_keys

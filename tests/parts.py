@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pprint
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+from dbt.adapters.duckdb.credentials import DuckDBCredentials
+from dbt.artifacts.resources import FileHash
 from dbt.cli.main import dbtRunner
+from jinja2 import Environment
 
 from c360_assets import pending, registers, staging, transform
 from c360_assets.feeds import Feed, load_feeds
@@ -56,7 +61,10 @@ def lacking(what: str) -> pytest.MarkDecorator:
 
 _MANIFESTS: dict[tuple[Path, str, str], tuple[Any, dict[str, Any]]] = {}  # as dbt takes it, and as it is written
 _EMPTY: dict[Path, Path] = {}
+_READ: dict[Path, Path] = {}  # {project: where what dbt has read of it is kept}
+MANIFEST, PARSED = "manifest.json", "partial_parse.msgpack"
 _WORK = Path(tempfile.mkdtemp(prefix="c360-tests-"))
+ANY_FILE = {"C360_DUCKDB_PATH": str(_WORK / "warehouse.duckdb")}
 
 
 def settings_at(home: Path, **more: str) -> Settings:
@@ -107,13 +115,50 @@ def manifest_of(warehouse: Warehouse, project: Path) -> tuple[Any, dict[str, Any
     # The database's name stands in the manifest.
     parsed_for = (project, warehouse.target, environment.get("SNOWFLAKE_DATABASE", ""))
     if parsed_for not in _MANIFESTS:
-        with _environment(environment):
+        # Whose file it is stands nowhere in it; of another one dbt would read everything anew, for one file that differs.
+        with _environment(environment | ANY_FILE):
             parsed = dbtRunner().invoke(["--quiet", "parse", *_places(warehouse, project)])
         if not parsed.success:
             raise BuildFailed([], str(parsed.exception))
-        written = json.loads((_WORK / warehouse.target / "manifest.json").read_text())
+        folder = _target_path(warehouse, project)
+        written = json.loads((folder / "manifest.json").read_text())
         _MANIFESTS[parsed_for] = parsed.result, written
+        _READ[project] = shutil.copytree(
+            folder, tempfile.mkdtemp(dir=_WORK), dirs_exist_ok=True, ignore=_but_what_is_read
+        )
     return _MANIFESTS[parsed_for]
+
+
+def _but_what_is_read(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name not in (MANIFEST, PARSED)]
+
+
+def read_already(settings: Settings, project: Path | None = None) -> Settings:
+    """A home that finds the project read, as by a run before: to read it takes longer than most of what is tested.
+
+    What dbt has read it takes for its own only where it was read for the same file: that stands in it as a hash.
+    """
+    project, warehouse = project or settings.dbt_project, open_warehouse(settings)
+    home = settings.dbt_home / warehouse.target
+    if ON_SNOWFLAKE or home.exists():
+        return settings
+    manifest, _ = manifest_of(warehouse, project)
+    shutil.copytree(_READ[project], home, dirs_exist_ok=True)
+    ours, theirs = (_profile_hash(project, warehouse.dbt_environment() | more) for more in (ANY_FILE, {}))
+    assert ours == manifest.state_check.profile_hash.checksum
+    (home / PARSED).write_bytes((home / PARSED).read_bytes().replace(ours.encode(), theirs.encode()))
+    (home / transform.FINGERPRINT).write_text(transform.fingerprint_of(project))
+    return settings
+
+
+def _profile_hash(project: Path, environment: Mapping[str, str]) -> str:
+    """As dbt makes it of the profile."""
+    rendering = Environment()
+    rendering.filters["as_number"] = int
+    text = rendering.from_string((project / "profiles.yml").read_text()).render(env_var=environment.get)
+    profile = yaml.safe_load(text)["c360"]["outputs"]["duckdb"]
+    credentials = DuckDBCredentials.from_dict({name: value for name, value in profile.items() if name != "type"})
+    return str(FileHash.from_contents(pprint.pformat(sorted(credentials.connection_info()))).checksum)
 
 
 def dbt_build(warehouse: Warehouse, project: Path = PROJECT / "dbt", *arguments: str) -> list[str]:
@@ -176,7 +221,12 @@ def analyses(warehouse: Warehouse, project: Path) -> dict[str, str]:
 
 def _places(warehouse: Warehouse, project: Path) -> list[str]:
     return ["--project-dir", str(project), "--profiles-dir", str(project), "--target", warehouse.target,
-            "--target-path", str(_WORK / warehouse.target), "--log-path", str(_WORK), "--log-level-file", "none"]  # fmt: skip
+            "--target-path", str(_target_path(warehouse, project)), "--log-path", str(_WORK), "--log-level-file", "none"]  # fmt: skip
+
+
+def _target_path(warehouse: Warehouse, project: Path) -> Path:
+    """One for all projects with these settings: of what dbt has read of one it reads in another only what differs."""
+    return _WORK / f"{warehouse.target}-{hashlib.sha256((project / 'dbt_project.yml').read_bytes()).hexdigest()[:8]}"
 
 
 @contextmanager
@@ -302,6 +352,7 @@ class Platform:
     def command(self, endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`c360 ...` in a process of its own, as a person runs it."""
         environment = command_environment(self.settings.home, self.bucket, endpoint, self.warehouse)
+        read_already(self.settings, self.project)
         return subprocess.run(
             [Path(sys.executable).with_name("c360"), *arguments],
             env=environment | {"C360_DBT_PROJECT": str(self.project)},

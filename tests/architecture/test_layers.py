@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from c360_assets import transform
 from c360_assets.settings import PROJECT, Settings
 from c360_assets.warehouse import open_warehouse
 from tests.architecture import flow
+from tests.parts import manifest_of
 
 PACKAGE = PROJECT / "c360_assets"
 DBT = PROJECT / "dbt"
@@ -196,9 +195,8 @@ def test_the_rules_see_what_they_forbid() -> None:
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     home = tmp_path_factory.mktemp("home")
-    warehouse = open_warehouse(Settings.load({"C360_HOME": str(home)}))
-    read: Mapping[str, Any] = json.loads(transform.prepare_manifest(DBT, home / "dbt", warehouse).read_text())
-    return read
+    _, written = manifest_of(open_warehouse(Settings.load({"C360_HOME": str(home)})), DBT)
+    return written
 
 
 def models(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from c360_assets.object_events import ObjectEvents
 from c360_assets.sensors import BATCH_TAG, EVENTS_SENSOR, LISTED_BESIDE, Watching, object_sensor
 from c360_assets.settings import Settings
 from tests.automation.test_sensors import body, held
-from tests.parts import Platform, settings_at, without_shop
+from tests.parts import Platform, read_already, settings_at, without_shop
 
 FEEDS = ("customers", "pos")
 # Seconds after which the queue tells again of what was not deleted, and how often before it gives a message up.
@@ -261,7 +261,7 @@ def test_the_graph_has_it_where_a_queue_is_named_and_lists_seldom_then(tmp_path:
     plain = settings_at(tmp_path / "plain", C360_DBT_PROJECT=str(without_shop()))
     queued = settings_at(tmp_path / "queued", C360_DBT_PROJECT=str(without_shop()), C360_EVENTS_QUEUE="http://q")
     for settings, is_told in ((plain, False), (queued, True)):
-        sensors = {s.name: s for s in build_defs(settings, bucket=lambda: bucket).sensors or ()}
+        sensors = {s.name: s for s in build_defs(read_already(settings), bucket=lambda: bucket).sensors or ()}
         assert (EVENTS_SENSOR in sensors) == is_told
         interval = sensors["customers_landing_sensor"].minimum_interval_seconds  # type: ignore[union-attr]
         assert interval == (LISTED_BESIDE if is_told else settings.sensor_interval)

@@ -11,7 +11,7 @@ from botocore.exceptions import EndpointConnectionError
 from c360_assets import lease
 from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket
-from tests.parts import Platform
+from tests.parts import Platform, read_already
 
 FILE = b"customer_id,city,updated_at\n1,Rome,2024-01-01T00:00:00Z\n"
 
@@ -20,7 +20,7 @@ def tick(
     platform: Platform, instance: dg.DagsterInstance, name: str, bucket: Callable[[], Bucket] | None = None
 ) -> dg.RunRequest | str:
     """What the schedule asks for now, or why it asks for nothing."""
-    defs = build_defs(platform.settings, bucket=bucket or (lambda: platform.bucket))
+    defs = build_defs(read_already(platform.settings), bucket=bucket or (lambda: platform.bucket))
     context = dg.build_schedule_context(
         instance=instance, repository_def=defs.get_repository_def(), scheduled_execution_time=datetime.now(UTC)
     )

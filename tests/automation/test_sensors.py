@@ -19,7 +19,7 @@ from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket, LandingError
 from c360_assets.sensors import ATTEMPTS, BATCH_TAG, SENSOR_WAIT, Watching, landing_sensor
 from c360_assets.settings import Settings
-from tests.parts import Platform
+from tests.parts import Platform, read_already
 
 FEED = "customers"
 
@@ -455,7 +455,7 @@ def test_the_requested_run_of_the_definitions_loads_exactly_its_batch(
     settings: Settings, platform: Platform, instance: dg.DagsterInstance
 ) -> None:
     bounded = replace(settings, batch_objects=2)
-    defs = build_defs(bounded, bucket=lambda: platform.bucket)
+    defs = build_defs(read_already(bounded), bucket=lambda: platform.bucket)
     sensor = defs.resolve_sensor_def("customers_landing_sensor")
     for number in range(5):
         platform.put(f"{number}.csv", body(number))

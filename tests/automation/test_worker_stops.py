@@ -12,7 +12,7 @@ import dagster as dg
 
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
-from tests.parts import Platform, command_environment, minutes_long, on_duckdb
+from tests.parts import Platform, command_environment, minutes_long, on_duckdb, read_already
 
 pytestmark = on_duckdb
 ROWS = b"customer_id,first_name,city,updated_at,op\n1,Ada,Rome,2024-01-01,I\n"
@@ -21,6 +21,7 @@ ROWS = b"customer_id,first_name,city,updated_at,op\n1,Ada,Rome,2024-01-01,I\n"
 @minutes_long
 def test_a_run_is_finished_before_the_worker_ends(settings: Settings, bucket: Bucket, s3_endpoint: str) -> None:
     platform = Platform(settings, bucket).begin()
+    read_already(settings)
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
     environment = command_environment(settings.home, bucket, s3_endpoint) | {"C360_DBT_PROJECT": str(platform.project)}
     with (settings.home / "said").open("wb") as heard:

@@ -12,13 +12,12 @@ import dagster as dg
 import duckdb
 import pytest
 
-from c360_assets import local, runs, transform
+from c360_assets import local, runs
 from c360_assets.cli import BLOCKED, DONE, main
 from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
-from c360_assets.warehouse import open_warehouse
-from tests.parts import project_with, without_shop
+from tests.parts import project_with, read_already, without_shop
 
 HEADER = "customer_id,city,updated_at,op\n"
 FILES = {
@@ -111,8 +110,7 @@ def good(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str) -> Iterator
         bucket.ensure()
         for name, text in FILES.items():
             client.put_object(Bucket=bucket.name, Key=f"stream_data/customers/{name}", Body=text.encode())
-        transform.prepare_manifest(settings.dbt_project, settings.dbt_home, open_warehouse(settings))
-        made = Home(settings, environment)
+        made = Home(read_already(settings), environment)
         assert made.sync() == DONE, made.told
         kept = home / "good.duckdb"
         shutil.copy(settings.duckdb_path, kept)

@@ -10,7 +10,7 @@ import dagster as dg
 
 from c360_assets.definitions import build_defs
 from c360_assets.report import REASONS, report_of
-from tests.parts import Platform
+from tests.parts import Platform, read_already
 
 HEADER = "customer_id,city,signup_date,updated_at\n"
 NASTY = "<script>alert(1)</script>"
@@ -119,7 +119,7 @@ def test_a_run_writes_the_page_and_says_where_and_what_is_in_it(
 ) -> None:
     platform.put("a.csv", (HEADER + f"1,Rome,,2024-01-01\n2,{NASTY},soon,2024-01-01\n,Oslo,,2024-01-01\n").encode())
     platform.sync()
-    defs = build_defs(platform.settings, bucket=lambda: platform.bucket)
+    defs = build_defs(read_already(platform.settings), bucket=lambda: platform.bucket)
     job = defs.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(["serving", "report"])])
     (made,) = result.asset_materializations_for_node("serving__report")

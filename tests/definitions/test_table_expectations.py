@@ -14,7 +14,7 @@ import yaml
 from c360_assets import automation
 from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket
-from tests.parts import BuildFailed, Platform, on_duckdb, project_with, settings_at
+from tests.parts import BuildFailed, Platform, on_duckdb, project_with, read_already, settings_at
 
 pytestmark = on_duckdb
 DECLARED = """
@@ -94,7 +94,7 @@ def test_each_rule_is_a_check_of_its_table_that_warns_or_holds_up_what_is_made_o
     expecting: Platform, instance: dg.DagsterInstance
 ) -> None:
     expecting.put("a.csv", customers(0, without_city=10))
-    job = build_defs(expecting.settings, bucket=lambda: expecting.bucket).resolve_job_def(automation.SYNC)
+    job = build_defs(read_already(expecting.settings), bucket=lambda: expecting.bucket).resolve_job_def(automation.SYNC)
     result = job.execute_in_process(instance=instance, raise_on_error=False)
     told = {e.check_name: e for e in result.get_asset_check_evaluations()}
     share, distinct = told["customer_history_city_null_share"], told["customer_id_distinct"]

@@ -20,7 +20,7 @@ from generator import customers, shop, till
 from generator.faults import MIX
 from generator.objects import GeneratedObject
 from tests.engine import test_clicks
-from tests.parts import Platform, digest, on_duckdb, settings_at
+from tests.parts import Platform, digest, on_duckdb, read_already, settings_at
 
 pytestmark = on_duckdb
 TABLES = (
@@ -51,7 +51,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
         monkeypatch.setenv(name, os.environ.get(name, ""))
     with local.embedded_s3(settings):
         local.landing_bucket(settings).ensure()
-        yield settings
+        yield read_already(settings)
 
 
 def objects_of(seed: int) -> list[GeneratedObject]:

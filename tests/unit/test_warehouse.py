@@ -167,7 +167,7 @@ def test_what_comes_in_small_parts_is_put_together_now_and_then_and_not_at_each_
     assert [parts_after(21, is_due=True) for _ in range(10)] == [before + n for n in range(1, 11)]
     assert [parts_after(1.1, is_due=False) for _ in range(2)] == [1, 2]  # now nothing is due
     assert [parts_after(MERGE, is_due=True) for _ in range(7)] == list(range(3, 10))
-    assert parts_after(MERGE, is_due=True) == 1
+    assert parts_after(MERGE, is_due=True) <= 2
     assert len(numbers(warehouse)) == 1 + 21 * 3000
 
 
