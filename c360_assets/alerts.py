@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 import dagster as dg
 
 from c360_assets import instants
+from c360_assets.automation import PAST_THE_HOUR
 from c360_assets.feeds import Feed
 from c360_assets.freshness import is_late, newest_events
 from c360_assets.settings import Settings
@@ -125,6 +126,22 @@ def alert_sensor(
     `feeds`: their bounds say which is late; a warehouse that sleeps is asked for it once an hour. A success of
     `whole_job` settles what failed before it in every job but those `apart`, which it has no part of.
     """
+    heard: dict[int, tuple[Problems, tuple[str, ...]]] = {}
+
+    def of_feeds() -> tuple[Problems, tuple[str, ...]]:
+        """What only the warehouse tells, and how the keys begin of what it does not tell now. One that sleeps is asked
+        once an hour, and again by a process that begins anew."""
+        hour = instants.hour(now(), PAST_THE_HOUR)
+        if hour not in heard or not warehouse.sleeps:
+            heard.clear()
+            try:
+                heard[hour] = late_feeds(warehouse, feeds, now()), ()
+            except WarehouseBusy:
+                heard[hour] = {}, _OF_FEEDS
+            except WarehouseRefused as error:
+                refused = f"the warehouse cannot be asked: {str(error).splitlines()[0][:SHOWN]}"
+                heard[hour] = {_UNREACHED: refused}, _OF_FEEDS
+        return heard[hour]
 
     @dg.sensor(
         name="alerts",
@@ -133,25 +150,14 @@ def alert_sensor(
         description="Failed or warning checks, failed or long runs, late feeds: told once, and once more when over.",
     )
     def watch(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        state = json.loads(context.cursor or "{}")
-        told: dict[str, Problems] = state.get("told", {})
-        hour = instants.hour(now())
+        told: dict[str, Problems] = json.loads(context.cursor or "{}")
         there = context.repository_def
         wrong = {
             **failing_checks(context.instance, there.asset_graph.asset_check_keys if there else ()),
             **troubled_runs(context.instance, there.job_names if there else (), whole_job, apart, now()),
         }
-        unknown: tuple[str, ...] = ()
-        if warehouse.sleeps and state.get("asked") == hour:
-            unknown = (*_OF_FEEDS, _UNREACHED)
-        else:
-            try:
-                wrong |= late_feeds(warehouse, feeds, now())
-            except WarehouseBusy:
-                unknown = _OF_FEEDS
-            except WarehouseRefused as error:
-                unknown = _OF_FEEDS
-                wrong[_UNREACHED] = f"the warehouse cannot be asked: {str(error).splitlines()[0][:SHOWN]}"
+        late, unknown = of_feeds()
+        wrong |= late
         # A channel that is not set any more is told anew when it is set again.
         told = {channel.name: told.get(channel.name, {}) for channel in told_by}
         sent, errors, known = 0, [], dict(wrong)
@@ -177,7 +183,7 @@ def alert_sensor(
             sent += 1
         if errors and not sent:
             raise dg.Failure(description=f"nobody could be told: {'; '.join(errors)}")
-        context.update_cursor(json.dumps({"told": told, "asked": hour}))
+        context.update_cursor(json.dumps(told))
         if errors:
             return dg.SkipReason(f"told by {sent}; not by {'; '.join(errors)}")
         return dg.SkipReason(

@@ -17,6 +17,9 @@ POOL = "warehouse"
 # Three more tries: after 10, 20 and 40 seconds, shifted a little so that two runs do not collide again.
 RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
+# Minutes past the hour at which the hourly run looks for what is new, and whoever else wakes a warehouse that sleeps.
+PAST_THE_HOUR = 7
+
 SYNC = "sync"
 # What a sync leaves alone, because it takes long and hurries nobody.
 PREDICTIONS = "predictions"
@@ -92,7 +95,7 @@ def schedules(
     @dg.schedule(
         name="hourly_sync",
         job=sync,
-        cron_schedule="7 * * * *",
+        cron_schedule=f"{PAST_THE_HOUR} * * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Picks up what a sensor missed or a dead run left; leaves out what has nothing new.",
     )

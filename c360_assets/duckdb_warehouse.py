@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -112,7 +112,8 @@ class DuckDBWarehouse:
     def merge_next(self) -> None:
         # Of each table as many small row groups as one full one takes.
         if self._kept.connection is not None:
-            self._kept.connection.execute("set max_vacuum_tasks = 1")
+            with suppress(duckdb.Error):  # what broke the connection breaks its closing no more
+                self._kept.connection.execute("set max_vacuum_tasks = 1")
 
     def _to_keep(self) -> duckdb.DuckDBPyConnection:
         connection = self._to_write()

@@ -21,6 +21,6 @@ def read(text: str) -> datetime:
     return utc(datetime.fromisoformat(text))
 
 
-def hour(instant: datetime) -> int:
-    """Which hour of the clock it is in, counted since 1970."""
-    return int(utc(instant).replace(tzinfo=UTC).timestamp() // 3600)
+def hour(instant: datetime, minute: int = 0) -> int:
+    """Which hour it is in, counted since 1970, where hours begin so many minutes past."""
+    return int((utc(instant).replace(tzinfo=UTC).timestamp() - minute * 60) // 3600)

@@ -44,13 +44,14 @@ class Keeping:
         if is_due:
             self._used = now
         if self._since is not None:
-            if now - self._since > (KEPT_ANYWAY if is_due else KEPT) or now - self._used > UNUSED:
-                if now - self._merged_at > (MERGE_ANYWAY if is_due else MERGE):
+            is_over = now - self._since > (KEPT_ANYWAY if is_due else KEPT) or now - self._used > UNUSED
+            is_wanted = not is_over and self._warehouse.is_wanted()
+            if is_over or is_wanted:
+                if now - self._merged_at > (MERGE_ANYWAY if is_due or is_wanted else MERGE):
                     self._warehouse.merge_next()
                     self._merged_at = now
                 self.let_go()
-            elif self._warehouse.is_wanted():
-                self.let_go()
+            if is_wanted:
                 self._let_in()
         if is_due and self._since is None:
             self._kept.enter_context(self._warehouse.kept("laps of the worker"))

@@ -17,6 +17,7 @@ import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
 
 from c360_assets import instants
+from c360_assets.automation import PAST_THE_HOUR
 from c360_assets.feeds import Feed
 from c360_assets.landing import Bucket, LandingError, Listed, batch_name, known_etags, plan_batch, settled
 from c360_assets.object_events import ObjectEvents
@@ -83,9 +84,11 @@ def landing_sensor(
             listed = list(watching.bucket().listed(feed))
         except (BotoCoreError, ClientError, LandingError) as error:
             return dg.SkipReason(f"no S3 answers: {error}")
-        # What was said of it holds for the hour: of this listing, after this run.
-        last = runs[0].dagster_run.run_id if runs else ""
-        seen = [instants.hour(instants.now()), batch_name(listed), last] if watching.warehouse.sleeps else []
+        sync = _last_sync(context, watching)
+        # What was said holds for the hour: of this listing, after these runs.
+        hour = instants.hour(instants.now(), PAST_THE_HOUR)
+        after = [each.dagster_run.run_id for each in (*runs[:1], *sync)]
+        seen = [hour, batch_name(listed), after] if watching.warehouse.sleeps else []
         *before, said = json.loads(context.cursor or "[[]]")
         if seen and seen == before:
             return dg.SkipReason(said)
@@ -93,7 +96,7 @@ def landing_sensor(
             known = _known(watching.warehouse, lambda session: known_etags(session, feed))
         except WarehouseBusy as error:
             return dg.SkipReason(str(error))
-        asked = _asked(context, job, watching, runs, listed, known)
+        asked = _asked(job, watching, runs, sync, listed, known)
         if seen and isinstance(asked, dg.SkipReason) and asked.skip_message in (NOTHING_NEW, GIVEN_UP):
             context.update_cursor(json.dumps([*seen, asked.skip_message]))
         return asked
@@ -149,6 +152,7 @@ def object_sensor(
             for arrival, feed in whose.items()
             if feed is None or known.get(feed.name, {}).get(arrival.listed.key) == arrival.listed.etag
         )
+        sync = _last_sync(context, watching)
         requests: list[dg.RunRequest] = []
         left: dict[str, list[Listed]] = {}
         skipped: list[str] = []
@@ -163,7 +167,7 @@ def object_sensor(
             if _is_running(runs):
                 skipped += [f"{name}: a run of this feed is on its way"] if batch else []
                 continue
-            asked = _asked(context, job, watching, runs, batch, {}, is_told=name)
+            asked = _asked(job, watching, runs, sync, batch, {}, is_told=name)
             if isinstance(asked, dg.RunRequest):
                 requests.append(asked)
             elif batch:
@@ -178,10 +182,10 @@ def object_sensor(
 
 
 def _asked(
-    context: dg.SensorEvaluationContext,
     job: dg.UnresolvedAssetJobDefinition,
     watching: Watching,
     runs: Sequence[dg.RunRecord],
+    sync: Sequence[dg.RunRecord],
     listed: Sequence[Listed],
     known: Mapping[str, str],
     *,
@@ -192,10 +196,7 @@ def _asked(
     `is_told`: the feed, where these are not all of its objects: the run is told which it is to load.
     """
     last = runs[0] if runs else None
-    by_hand = context.instance.get_run_records(
-        dg.RunsFilter(job_name=watching.whole_job, statuses=[dg.DagsterRunStatus.SUCCESS]), limit=1
-    )
-    if last and by_hand and (by_hand[0].end_time or 0) > (last.end_time or 0):
+    if last and sync and (sync[0].end_time or 0) > (last.end_time or 0):
         runs, last = [], None  # a sync has done since what failed then
     failed = last is not None and not last.dagster_run.is_success
     batch = plan_batch(listed, known, watching.objects, watching.size)
@@ -229,6 +230,12 @@ def _told(feed: str, batch: Iterable[Listed]) -> dict[str, Any]:
 
 def _last_runs(context: dg.SensorEvaluationContext, job: dg.UnresolvedAssetJobDefinition) -> Sequence[dg.RunRecord]:
     return context.instance.get_run_records(dg.RunsFilter(job_name=job.name), limit=ATTEMPTS + 1)
+
+
+def _last_sync(context: dg.SensorEvaluationContext, watching: Watching) -> Sequence[dg.RunRecord]:
+    """The last run of everything that succeeded, if there was one."""
+    done = dg.RunsFilter(job_name=watching.whole_job, statuses=[dg.DagsterRunStatus.SUCCESS])
+    return context.instance.get_run_records(done, limit=1)
 
 
 def _is_of(record: dg.RunRecord, batch: Sequence[Listed]) -> bool:

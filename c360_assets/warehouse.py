@@ -101,8 +101,8 @@ class Warehouse(Protocol):
     `engine` is duckdb or snowflake, `target` the dbt target that reaches it, `database` its name on a server of many,
     `starts_dbt` the module that starts dbt on it where dbt's own command will not do. `does_without_dbt`: may we run
     again what dbt has told of a build (dbt/macros/alone.sql)? Not where a table that is made anew needs dbt's hooks.
-    `sleeps`: does it cost to be awake? Who has no sign that there is something new then asks once in each hour of the
-    clock, all of them at the same time.
+    `sleeps`: does it cost to be awake? Who has no sign that there is something new then asks once an hour, the sensors
+    when the hourly run does.
     """
 
     engine: str

@@ -55,7 +55,8 @@ class WarmDbt:
             "--project-dir", str(project), "--profiles-dir", str(project), "--target", warehouse.target,
             "--target-path", str(target_path), "--log-path", str(target_path), "--log-level-file", "none",
         ]  # fmt: skip
-        parsed: Any = dbtRunner().invoke(["--quiet", "parse", *self._places])
+        with environment(warehouse.dbt_environment()):
+            parsed: Any = dbtRunner().invoke(["--quiet", "parse", *self._places])
         if not parsed.success:
             raise ProjectError(f"the dbt project {project} cannot be read: {parsed.exception}")
         self._manifest = parsed.result

@@ -61,7 +61,7 @@ def lacking(what: str) -> pytest.MarkDecorator:
 
 _MANIFESTS: dict[tuple[Path, str, str], tuple[Any, dict[str, Any]]] = {}  # as dbt takes it, and as it is written
 _EMPTY: dict[Path, Path] = {}
-_READ: dict[Path, Path] = {}  # {project: where what dbt has read of it is kept}
+_READ: dict[tuple[Path, str, str], Path] = {}  # where what dbt has read is kept
 MANIFEST, PARSED = "manifest.json", "partial_parse.msgpack"
 _WORK = Path(tempfile.mkdtemp(prefix="c360-tests-"))
 ANY_FILE = {"C360_DUCKDB_PATH": str(_WORK / "warehouse.duckdb")}
@@ -123,7 +123,7 @@ def manifest_of(warehouse: Warehouse, project: Path) -> tuple[Any, dict[str, Any
         folder = _target_path(warehouse, project)
         written = json.loads((folder / "manifest.json").read_text())
         _MANIFESTS[parsed_for] = parsed.result, written
-        _READ[project] = shutil.copytree(
+        _READ[parsed_for] = shutil.copytree(
             folder, tempfile.mkdtemp(dir=_WORK), dirs_exist_ok=True, ignore=_but_what_is_read
         )
     return _MANIFESTS[parsed_for]
@@ -143,7 +143,7 @@ def read_already(settings: Settings, project: Path | None = None) -> Settings:
     if ON_SNOWFLAKE or home.exists():
         return settings
     manifest, _ = manifest_of(warehouse, project)
-    shutil.copytree(_READ[project], home, dirs_exist_ok=True)
+    shutil.copytree(_READ[project, warehouse.target, ""], home, dirs_exist_ok=True)
     ours, theirs = (_profile_hash(project, warehouse.dbt_environment() | more) for more in (ANY_FILE, {}))
     assert ours == manifest.state_check.profile_hash.checksum
     (home / PARSED).write_bytes((home / PARSED).read_bytes().replace(ours.encode(), theirs.encode()))

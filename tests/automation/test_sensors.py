@@ -17,7 +17,7 @@ import pytest
 from c360_assets import automation, instants, staging
 from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket, LandingError
-from c360_assets.sensors import ATTEMPTS, BATCH_TAG, SENSOR_WAIT, Watching, landing_sensor
+from c360_assets.sensors import ATTEMPTS, BATCH_TAG, GIVEN_UP, SENSOR_WAIT, Watching, landing_sensor
 from c360_assets.settings import Settings
 from tests.parts import Platform, read_already
 
@@ -239,7 +239,7 @@ def test_a_warehouse_that_sleeps_is_asked_once_about_a_listing_and_then_by_the_h
     asked: list[float | None] = []
     reading = platform.warehouse.reading
     monkeypatch.setattr(platform.warehouse, "sleeps", True)
-    monkeypatch.setattr(instants, "hour", lambda instant: 1)
+    monkeypatch.setattr(instants, "hour", lambda *_: 1)
     monkeypatch.setattr(platform.warehouse, "reading", lambda wait=None: asked.append(wait) or reading(wait))
 
     platform.put("a.csv", body(1))
@@ -258,7 +258,7 @@ def test_a_warehouse_that_sleeps_is_asked_once_about_a_listing_and_then_by_the_h
     with platform.warehouse.writing("test") as session:
         session.execute("delete from staging.object_ledger")
     assert watch.skips() == "nothing new" and asked.count(SENSOR_WAIT) == 3
-    monkeypatch.setattr(instants, "hour", lambda instant: 2)
+    monkeypatch.setattr(instants, "hour", lambda *_: 2)
     watch.asks()
 
 
@@ -396,10 +396,15 @@ def test_new_objects_start_afresh_after_giving_up_on_a_full_batch(watch: Watch, 
     assert watch.runs(watch.asks()).success
 
 
-def test_a_sync_by_hand_ends_the_giving_up(watch: Watch, platform: Platform) -> None:
+@pytest.mark.parametrize("sleeps", [False, True])
+def test_a_sync_by_hand_ends_the_giving_up(
+    watch: Watch, platform: Platform, sleeps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the sensor itself told people to do."""
+    monkeypatch.setattr(platform.warehouse, "sleeps", sleeps)
     platform.put("a.csv", body(1))
     give_up(watch)
+    assert watch.skips() == GIVEN_UP
     assert watch.defs.resolve_job_def(automation.SYNC).execute_in_process(instance=watch.instance).success
     assert watch.ledger() == ["a.csv"]
     # One run more at most: the sensor knows of its own job's runs.
