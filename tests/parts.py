@@ -115,12 +115,12 @@ def manifest_of(warehouse: Warehouse, project: Path) -> tuple[Any, dict[str, Any
     # The database's name stands in the manifest.
     parsed_for = (project, warehouse.target, environment.get("SNOWFLAKE_DATABASE", ""))
     if parsed_for not in _MANIFESTS:
-        # Whose file it is stands nowhere in it; of another one dbt would read everything anew, for one file that differs.
+        # Whose file it is stands nowhere in it. Never by what dbt has read of another project: it misses what differs.
         with _environment(environment | ANY_FILE):
-            parsed = dbtRunner().invoke(["--quiet", "parse", *_places(warehouse, project)])
+            parsed = dbtRunner().invoke(["--quiet", "--no-partial-parse", "parse", *_places(warehouse, project)])
         if not parsed.success:
             raise BuildFailed([], str(parsed.exception))
-        folder = _target_path(warehouse, project)
+        folder = _WORK / warehouse.target
         written = json.loads((folder / "manifest.json").read_text())
         _MANIFESTS[parsed_for] = parsed.result, written
         _READ[parsed_for] = shutil.copytree(
@@ -221,12 +221,7 @@ def analyses(warehouse: Warehouse, project: Path) -> dict[str, str]:
 
 def _places(warehouse: Warehouse, project: Path) -> list[str]:
     return ["--project-dir", str(project), "--profiles-dir", str(project), "--target", warehouse.target,
-            "--target-path", str(_target_path(warehouse, project)), "--log-path", str(_WORK), "--log-level-file", "none"]  # fmt: skip
-
-
-def _target_path(warehouse: Warehouse, project: Path) -> Path:
-    """One for all projects with these settings: of what dbt has read of one it reads in another only what differs."""
-    return _WORK / f"{warehouse.target}-{hashlib.sha256((project / 'dbt_project.yml').read_bytes()).hexdigest()[:8]}"
+            "--target-path", str(_WORK / warehouse.target), "--log-path", str(_WORK), "--log-level-file", "none"]  # fmt: skip
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket, LandingError
 from c360_assets.sensors import ATTEMPTS, BATCH_TAG, GIVEN_UP, SENSOR_WAIT, Watching, landing_sensor
 from c360_assets.settings import Settings
-from tests.parts import Platform, read_already
+from tests.parts import Platform, at_length, read_already
 
 FEED = "customers"
 
@@ -456,6 +456,7 @@ def test_a_success_between_failures_starts_the_count_afresh(watch: Watch, platfo
 # --- the real graph
 
 
+@at_length
 def test_the_requested_run_of_the_definitions_loads_exactly_its_batch(
     settings: Settings, platform: Platform, instance: dg.DagsterInstance
 ) -> None:

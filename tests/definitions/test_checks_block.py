@@ -17,7 +17,7 @@ from c360_assets.cli import BLOCKED, DONE, main
 from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
-from tests.parts import project_with, read_already, without_shop
+from tests.parts import at_length, project_with, read_already, without_shop
 
 HEADER = "customer_id,city,updated_at,op\n"
 FILES = {
@@ -175,6 +175,7 @@ def test_a_rebuild_from_staging_mends_a_broken_history(home: Home) -> None:
     assert home.rows("select count(*) from staging.unfinished_rebuild") == [(0,)]
 
 
+@at_length
 def test_a_rebuild_that_broke_off_is_brought_to_its_end_by_the_next_sync(home: Home) -> None:
     home.execute(OVERLAP)
     # What a rebuild leaves that was killed before it came to the history.
@@ -213,6 +214,7 @@ def test_a_row_lost_behind_the_accountings_back_stops_what_is_handed_on(without_
     assert CHANGE_DATA not in home.materialized
 
 
+@at_length
 def test_a_rebuild_goes_on_without_a_row_that_was_lost(home: Home) -> None:
     home.execute(LOST)
     assert home.sync(rebuild=True) == DONE, home.told
@@ -243,6 +245,7 @@ def test_a_sync_is_of_what_has_something_new(home: Home, s3_endpoint: str) -> No
     assert home.materialized.isdisjoint({"staging/pos", "core/pos_line", "gold/daily_sales_summary"})
 
 
+@at_length
 def test_what_a_check_stopped_is_tried_again_by_the_next_sync(home: Home) -> None:
     home.execute(OVERLAP)
     assert home.sync() == BLOCKED

@@ -13,7 +13,7 @@ from c360_assets.settings import PROJECT
 from generator import clicks, clicks_truth
 from generator.objects import GeneratedObject
 from tests.engine.personal import assert_masked
-from tests.parts import Platform, seeds, settings_at
+from tests.parts import Platform, at_length, seeds, settings_at
 
 MODELS = ("--exclude-resource-type", "test", "--select", "+real_time_metrics", "+customer_clicks")
 PEOPLE = "customer_id,first_name,last_name,email,phone,street,city\n" + "".join(
@@ -84,6 +84,7 @@ def _plain(value: Any) -> Any:
     return value.quantize(clicks_truth.Decimal("0.0001")) if isinstance(value, clicks_truth.Decimal) else value
 
 
+@at_length
 @seeds(2)
 def test_any_cut_into_batches_gives_what_the_oracle_says(seed: int, tmp_path: Path, bucket: Bucket) -> None:
     platform = sent_to(tmp_path / f"clicks-{seed}", bucket)

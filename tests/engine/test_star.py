@@ -359,7 +359,7 @@ def test_any_order_gives_what_the_oracle_says_and_a_rebuild_gives(seed: int, tmp
     platform = Platform(settings, Bucket(bucket.client, bucket.name, f"star-{seed}"), project=settings.dbt_project)
     objects = objects_of(seed)
     waiting = chance.sample(objects, len(objects))
-    step = len(objects) // 3 + 1
+    step = len(objects) // 2 + 1
     believed: list[Believed] = []
     for start in range(0, len(waiting), step):
         landed(platform, waiting[start : start + step])

@@ -10,7 +10,7 @@ import pytest
 from c360_assets.landing import Bucket
 from generator.truth import Event, changes
 from tests.engine.streams import Stage, assert_equals_truth, expected, random_events
-from tests.parts import Platform, settings_at
+from tests.parts import Platform, at_length, settings_at
 
 # What the stream goes through; the last build of each test is the whole project with its checks.
 MODELS = ("--exclude-resource-type", "test", "--select", "+customer", "+customer_ties", "+customer_history")
@@ -54,6 +54,7 @@ def test_any_order_and_batching_gives_what_the_oracle_says(seed: int, tmp_path: 
     assert stage.platform.digest() == digests[0]
 
 
+@at_length
 def test_objects_that_are_replaced_leave_no_trace(tmp_path: Path, bucket: Bucket) -> None:
     chance = random.Random(11)
     events = events_of(5, 400)

@@ -8,7 +8,7 @@ import pytest
 
 from c360_assets import entities, plan
 from c360_assets.landing import Bucket
-from tests.parts import BuildFailed, Platform, forget_manifest, project_with, settings_at
+from tests.parts import BuildFailed, Platform, at_length, forget_manifest, project_with, settings_at
 
 ITEMS = """
 sources:
@@ -204,6 +204,7 @@ sources:
 """
 
 
+@at_length
 def test_customers_have_a_column_named_state_whatever_else_is_declared(tmp_path: Path, bucket: Bucket) -> None:
     """Type 1 columns and partial feeds let the engine keep a hash of the state: its column must not be the customer's."""
     project = project_with(tmp_path, {"models/staging/customer_parts.yml": PARTS})

@@ -50,6 +50,7 @@ def run(procedure: Procedure, platform: Platform, seen: Callable[[str], str] = o
         return procedure.run(session, seen)
 
 
+@on_both
 def test_upserts_parts_snapshots_and_envelopes_are_merged_by_tasks_and_runs_in_turns(stage: Mixed) -> None:
     chance = random.Random(12)
     platform = stage.platform

@@ -45,6 +45,7 @@ def key(tmp_path: Path) -> Path:
     return file
 
 
+@on_both
 def test_every_way_in_is_the_same_for_our_loads_and_for_dbt(
     on_snowflake: Settings, bucket: Bucket, network: Between, key: Path
 ) -> None:

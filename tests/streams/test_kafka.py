@@ -204,6 +204,7 @@ def test_while_s3_is_away_nothing_is_committed_and_nothing_lost(
     assert "S3 takes nothing" in capsys.readouterr().out
 
 
+@minutes_long
 def test_while_s3_is_away_no_more_is_held_than_an_object_of_each_partition(
     land: Land, produce: Produce, bucket: Bucket, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,6 +412,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(
         assert len(values_of(bucket)) > 10
 
 
+@minutes_long
 def test_a_topic_that_was_made_anew_is_told_and_lands_under_another_name(
     kafka: str, land: Land, produce: Produce, bucket: Bucket, feeds: dict[str, Feed], topic: str
 ) -> None:

@@ -30,6 +30,7 @@ from c360_assets.streams.decoding import json_object
 from c360_assets.streams.holding import Limits, Progress
 from c360_assets.streams.kinesis import DIGITS, SOURCE, KinesisLanding
 from c360_assets.streams.shelf import Shelf, Stretch
+from tests.parts import minutes_long
 from tests.streams.test_kafka import _Away, events, landed, values_of
 
 ALL = 2**128 - 1
@@ -254,6 +255,7 @@ class _Moody:
         return moody
 
 
+@minutes_long
 def test_a_busy_service_and_iterators_that_expire_are_asked_again(
     land: Land, client: Any, stream: str, bucket: Bucket
 ) -> None:
@@ -279,7 +281,7 @@ def test_a_list_of_shards_that_breaks_off_says_nothing_of_those_it_leaves_out(cl
     assert list(landing._shards) == ["parent"]
 
 
-@pytest.mark.skipif(not os.environ.get("C360_CHAOS"), reason="takes minutes: make chaos runs it")
+@minutes_long
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """The generator's own sink at the one end, the command at the other."""
     settings = Settings.load({"C360_HOME": str(tmp_path / "home")})
