@@ -47,7 +47,7 @@ up: install ## S3, generator, Dagster UI and daemon with the sensors on, API, da
 
 test: install ## lint, type check, all tests
 	@$(MAKE) --no-print-directory -j 2 lint types
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .
@@ -59,7 +59,8 @@ types: install
 
 prove: install ## random streams through the engine against the oracle for SECONDS (default 600), after more rounds of the random tests
 	C360_PROOF=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/engine/test_clicks.py tests/engine/test_star.py tests/engine/test_streams.py tests/engine/test_till.py \
-		tests/definitions/test_checks_block.py tests/automation/test_sensors.py tests/platform/test_entities.py tests/platform/test_online_retail.py
+		tests/engine/test_replay.py tests/definitions/test_checks_block.py tests/automation/test_sensors.py tests/platform/test_clickstream.py tests/platform/test_entities.py \
+		tests/platform/test_online_retail.py tests/platform/test_real_files.py tests/platform/test_till.py tests/platform/test_vault.py
 	$(BIN)/python -m tests.prove --seconds $(or $(SECONDS),600)
 
 mutate: install ## each rule of the engine's SQL changed, one at a time: does a round of the proof fail? (half an hour on two cores)

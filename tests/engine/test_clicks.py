@@ -32,10 +32,11 @@ CLICKS = [
 ]
 
 
-def objects_of(seed: int, **more: Any) -> list[GeneratedObject]:
+def objects_of(seed: int, *, hours: int = 2, **more: Any) -> list[GeneratedObject]:
+    """A day's clicks in objects of so many hours."""
     faults = replace(clicks.CLICK_MIX, late_events=0.1, corrected=0.05, broken=0.02, bad_events=0.05)
     spec = clicks.ClickSpec(
-        days=1, interval=7200, customers=12, products=8, events_per_file=60, seed=seed, faults=faults, **more
+        days=1, interval=hours * 3600, customers=12, products=8, events_per_file=60, seed=seed, faults=faults, **more
     )
     return list(clicks.generate(spec))
 

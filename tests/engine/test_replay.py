@@ -14,7 +14,7 @@ from c360_assets.quarantine import Choice
 from c360_assets.settings import PROJECT
 from tests.engine import late
 from tests.engine.test_star import TABLES, contents
-from tests.parts import Platform, project_with, settings_at
+from tests.parts import Platform, at_length, project_with, settings_at
 
 MODELS = (
     "--exclude-resource-type", "test", "--select", *(f"+{table.split('.')[1]}" for table in TABLES), "+quarantine",
@@ -99,6 +99,7 @@ LINES = ("--exclude-resource-type", "test", "--select", "+pos_line", "+quarantin
 DAYS = ("--exclude-resource-type", "test", "--select", "+anomalies")
 
 
+@at_length
 def test_a_receipt_that_is_tried_again_leaves_its_sound_lines_known_since_they_came(
     tmp_path: Path, bucket: Bucket
 ) -> None:

@@ -59,7 +59,12 @@ def objects_of(seed: int) -> list[GeneratedObject]:
     people = customers.CustomerSpec(customers=40, rows_per_file=30, faults=replace(MIX, late=0.3), **run)  # type: ignore[arg-type]
     sales = shop.ShopSpec(customers=40, products=20, orders_per_file=12, faults=shop.SHOP_MIX, **run)  # type: ignore[arg-type]
     tills = till.TillSpec(stores=2, receipts_per_object=8, faults=till.TILL_MIX, **run)  # type: ignore[arg-type]
-    return [*customers.generate(people), *shop.generate(sales), *till.generate(tills), *test_clicks.objects_of(seed)]
+    return [
+        *customers.generate(people),
+        *shop.generate(sales),
+        *till.generate(tills),
+        *test_clicks.objects_of(seed, hours=4),
+    ]
 
 
 def put(bucket: Bucket, each: GeneratedObject) -> None:

@@ -163,6 +163,7 @@ def test_a_column_that_is_declared_later_has_what_came_of_it_all_along(tmp_path:
     assert platform.rows("select line, weight from core.parcel order by 1") == [("1", "12 kg"), ("2", None)]
 
 
+@at_length
 def test_a_feed_that_comes_to_mean_something_else_is_told_and_a_new_one_just_comes(
     tmp_path: Path, bucket: Bucket
 ) -> None:

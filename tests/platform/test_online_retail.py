@@ -140,6 +140,7 @@ def test_every_line_of_half_a_year_is_accounted_for_and_every_day_confirmed(
     ) == [(0, 0)]
 
 
+@at_length
 def test_days_in_any_order_and_some_twice_come_to_the_totals_that_sqlite_confirms(
     days: list[Path], tmp_path: Path, bucket: Bucket
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from c360_assets.landing import Bucket
 from tests.engine.test_streams import MODELS
-from tests.parts import Platform, settings_at
+from tests.parts import Platform, at_length, settings_at
 
 
 @pytest.fixture
@@ -16,6 +16,7 @@ def files(shared: Path) -> list[Path]:
     return sorted((shared / "data" / "customers").glob("customer_*.csv"))
 
 
+@at_length
 def test_three_full_files_give_the_same_tables_in_any_order(files: list[Path], tmp_path: Path, bucket: Bucket) -> None:
     digests = []
     # Each is the first, the second and the last one once.

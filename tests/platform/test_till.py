@@ -14,7 +14,7 @@ from c360_assets import quarantine
 from c360_assets.feeds import load_feeds
 from c360_assets.landing import Bucket
 from c360_assets.settings import Settings
-from tests.parts import UNIT_TESTS, BuildFailed, Platform, forget_manifest, lacking, project_with
+from tests.parts import UNIT_TESTS, BuildFailed, Platform, at_length, forget_manifest, lacking, project_with
 
 NOON = "2026-03-01T12:00:00Z"
 
@@ -409,6 +409,7 @@ LINES = [f"1,A,,1,2026-03-01 08:00:00,{price},17,UK" for price in (1, 10, 100, 1
 NUMBERED = "select line, amount from core.pos_line order by 1"
 
 
+@at_length
 def test_lines_read_after_all_are_numbered_after_those_that_were_there(
     tmp_path: Path, settings: Settings, bucket: Bucket
 ) -> None:

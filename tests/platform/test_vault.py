@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from c360_assets.landing import Bucket
-from tests.parts import BuildFailed, Platform, project_with, settings_at
+from tests.parts import BuildFailed, Platform, at_length, project_with, settings_at
 
 HEAD = "customer_id,city,updated_at\n"
 ORDER = "order_id,customer_id,order_date,order_amount,op\n"
@@ -167,6 +167,7 @@ sources:
 """
 
 
+@at_length
 def test_a_partial_feed_of_what_links_are_made_of_is_refused_by_name(tmp_path: Path, bucket: Bucket) -> None:
     project = project_with(tmp_path, {"models/staging/order_parts.yml": PARTS}, shop=True)
     with pytest.raises(BuildFailed, match=r"takes single columns of what feeds state of shop_order.*another kind"):
