@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,13 @@ from tests.emulator import fakesnow_server, on_fakesnow
 from tests.parts import Platform, free_port, settings_at, without_shop
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_flags() -> None:
+    """What chooses tests has chosen them; the platform's commands refuse a setting that they do not know."""
+    for name in ("C360_PROOF", "C360_CHAOS", "C360_ERASURE"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
