@@ -112,7 +112,7 @@ class DuckDBWarehouse:
     def merge_next(self) -> None:
         # Of each table as many small row groups as one full one takes.
         if self._kept.connection is not None:
-            with suppress(duckdb.Error):  # what broke the connection breaks its closing no more
+            with suppress(duckdb.Error):  # a connection that is broken is closed and opened again
                 self._kept.connection.execute("set max_vacuum_tasks = 1")
 
     def _to_keep(self) -> duckdb.DuckDBPyConnection:

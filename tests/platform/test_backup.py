@@ -19,9 +19,8 @@ import psutil
 import pytest
 
 from tests import chaos
-from tests.parts import without_shop
+from tests.parts import minutes_long, without_shop
 
-minutes_long = pytest.mark.skipif(not os.environ.get("C360_CHAOS"), reason="takes minutes: make chaos runs it")
 HEAD = "customer_id,first_name,email,city,updated_at"
 
 

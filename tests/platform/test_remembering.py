@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,10 +17,9 @@ from c360_assets.erasure import Scope, erase, exactly, forgotten_of
 from c360_assets.remembering import Memory
 from c360_assets.settings import Settings
 from c360_assets.warehouse import open_warehouse
-from tests.parts import Platform, on_duckdb, settings_at, without_shop
+from tests.parts import Platform, minutes_long, on_duckdb, settings_at, without_shop
 
 pytestmark = on_duckdb
-at_length = pytest.mark.skipif(not os.environ.get("C360_CHAOS"), reason="takes a minute: make chaos runs it")
 HEAD = "customer_id,first_name,email,city,updated_at"
 ROWS = ("CUST-7,Ann,ann7@example.org,Ulm,2026-01-01T00:00:00Z", "CUST-70,Bo,bo@example.org,Ulm,2026-01-01T00:00:00Z")
 
@@ -105,9 +103,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize(
     "point",
     [
-        pytest.param("carry", marks=at_length),
-        pytest.param("taking out", marks=at_length),
-        pytest.param("between the renames", marks=at_length),
+        pytest.param("carry", marks=minutes_long),
+        pytest.param("taking out", marks=minutes_long),
+        pytest.param("between the renames", marks=minutes_long),
         "making anew",
     ],
 )
