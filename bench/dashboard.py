@@ -48,7 +48,7 @@ TABLES = {
           v = 2 as is_current, 'update' as change_type, case when v < 2 then 'change' end as ended_by
         from range({customers}) as c(i), range(3) as versions(v)""",
     "vw_customer_timeline": """
-        select 'C' || i as customer_id, timestamp '2024-01-01' + to_days(300 * v) as event_time, 'upsert' as op, md5(i || ' ' || v) as content,
+        select 'C' || i as customer_id, timestamp '2024-01-01' + to_days(300 * v) as event_time, 'upsert' as op, 1 as nth, md5(i || ' ' || v) as content,
           null as position, timestamp '2024-01-01' as known_at, 'City ' || (i + v) % 500 as city
         from range({customers}) as c(i), range(3) as versions(v)""",
     "vw_customer_moments": """

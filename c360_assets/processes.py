@@ -1,16 +1,18 @@
 """Processes: which one runs a run, and is it still there.
 
 Belongs here: the identity of a process (pid and birth, since pids are used again) as tags of a run, and what this
-process is at.
+process is at and runs.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 import psutil
@@ -18,6 +20,8 @@ import psutil
 PID_TAG, BORN_TAG, HOST_TAG = "c360/pid", "c360/pid_born", "c360/host"
 # Containers have process numbers of their own, and share a home all the same.
 HOST = socket.gethostname()
+# What Dagster says of a run before it begins, one after the other.
+_PLANNED = (dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED)
 
 # A process runs one step of one run at a time.
 _at_work: dict[str, str] = {}
@@ -26,6 +30,37 @@ _at_work: dict[str, str] = {}
 def process_tags() -> dict[str, str]:
     """Run tags that name this process."""
     return {PID_TAG: str(os.getpid()), BORN_TAG: born(os.getpid()), HOST_TAG: HOST}
+
+
+def run_here(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    *,
+    config: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+    selection: Sequence[dg.AssetKey] | None = None,
+    while_created: Callable[[], object] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """The job in this process, of all its assets or a selection; of its failure the result tells. To create a run takes
+    Dagster a second or two where the machine is busy: `while_created` is called again and again, before anything of the
+    run has begun."""
+    run_id = str(uuid4())
+
+    if while_created:
+
+        def heard(event: dg.EventLogEntry) -> None:
+            if event.dagster_event and event.dagster_event.event_type in _PLANNED:
+                while_created()
+
+        instance.add_event_listener(run_id, heard)
+    return job.execute_in_process(
+        instance=instance,
+        raise_on_error=False,
+        run_id=run_id,
+        tags={**process_tags(), **(tags or {})},
+        run_config={"loggers": {"console": {}}, **(config or {})},
+        asset_selection=selection,
+    )
 
 
 def sign_run(context: dg.AssetExecutionContext) -> None:

@@ -17,7 +17,7 @@ from c360_assets.cli import BLOCKED, DONE, ERROR
 from c360_assets.definitions import build_defs
 from c360_assets.feeds import load_feeds
 from c360_assets.pending import pending_feeds
-from c360_assets.processes import process_tags
+from c360_assets.processes import run_here
 from c360_assets.settings import ProjectError, Settings
 from c360_assets.warehouse import Warehouse, open_warehouse
 
@@ -49,12 +49,11 @@ def sync(
                 selection = news
         defs = build_defs(settings, warehouse=warehouse, feeds=feeds, manifest=manifest)
         graph = defs.resolve_asset_graph()
-        result = defs.resolve_job_def(automation.SYNC).execute_in_process(
-            instance=instance,
-            raise_on_error=False,
-            tags=process_tags(),
-            run_config={"ops": {"dbt_build": {"config": {"rebuild": rebuild}}}, "loggers": {"console": {}}},
-            asset_selection=sorted(automation.made_of(selection, lineage.not_made_of(selection)).resolve(graph))
+        result = run_here(
+            defs.resolve_job_def(automation.SYNC),
+            instance,
+            config={"ops": {"dbt_build": {"config": {"rebuild": rebuild}}}},
+            selection=sorted(automation.made_of(selection, lineage.not_made_of(selection)).resolve(graph))
             if selection
             else None,
         )
@@ -96,15 +95,7 @@ def predict(
             )
         job = defs.resolve_job_def(automation.PREDICTIONS)
         asked = {"as_of": as_of or "", "known_at": known_at.isoformat() if known_at else ""}
-        result = job.execute_in_process(
-            instance=instance,
-            raise_on_error=False,
-            tags=process_tags(),
-            run_config={
-                "ops": {name: {"config": asked} for name in job.graph.node_dict},
-                "loggers": {"console": {}},
-            },
-        )
+        result = run_here(job, instance, config={"ops": {name: {"config": asked} for name in job.graph.node_dict}})
     for made in result.get_asset_materialization_events():
         found, table = made.materialization.metadata, made.materialization.asset_key.to_user_string()
         say(f"{table}: {found['dagster/row_count'].value} rows as of {found['as of'].value}")

@@ -188,7 +188,10 @@ def serve(
                     compared.add(each.shape.name)
                 yield change
 
-        counts = store.write(there + 1, batch, chain(beside, changes()), layout_of(served), _announce(session))
+        brought = {change.shape.name for change in beside} | {each.shape.name for each in made}
+        # Readers ask every table, also those that this project has nothing of, or a later run fills.
+        empty = [Change(shape, (), anew=True) for shape in _shapes() if shape.name not in brought] if not there else []
+        counts = store.write(there + 1, batch, chain(beside, empty, changes()), layout_of(served), _announce(session))
         for each in made:
             if each.shape.name in compared and counts[each.shape.name] == (0, 0):
                 # What is served is what was laid beside it: nothing has to take its place.
@@ -235,7 +238,13 @@ def _recovered(session: Session, served: Collection[Source], store: Store) -> in
 
 def layout_of(served: Collection[Source]) -> str:
     """Changes with the tables of the store: what has another layout is filled anew, whatever generation it holds."""
-    return sha256(repr([(each.shape, OBJECTS) for each in served]).encode()).hexdigest()[:16]
+    there = sorted(shape.name for shape in _shapes())
+    return sha256(repr([(each.shape, OBJECTS) for each in served] + there).encode()).hexdigest()[:16]
+
+
+def _shapes() -> list[Shape]:
+    """Of all tables that a store has."""
+    return [*(each.shape for each in sources(())), CHECKS, STAGES]
 
 
 def _change(session: Session, each: Source, tables: Collection[str], *, anew: bool) -> Change:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
-from typing import Any
 
 import dagster as dg
 
@@ -38,7 +37,7 @@ from c360_assets.keeping import Keeping
 from c360_assets.landing import Listed
 from c360_assets.object_events import ObjectEvents
 from c360_assets.persons import hidden_columns
-from c360_assets.processes import process_tags
+from c360_assets.processes import run_here
 from c360_assets.retention import BY_WORKER, Pruning
 from c360_assets.settings import Settings
 from c360_assets.store import Store
@@ -62,7 +61,6 @@ NIGHT = 2
 SQUEEZE = 0.3
 # After a whole build the next one rests so many times as long as it took, unless nothing else is to be done.
 REST = 15
-_PLAIN: Any = {"loggers": {"console": {}}}
 WORKER = "worker"
 NOT_NOW = (WarehouseBusy, WarehouseRefused)
 
@@ -337,9 +335,7 @@ class Worker:
         }
         try:
             with self._warehouse.kept(f"feed {name}"):
-                result = self._jobs[name].execute_in_process(
-                    instance=self._instance, raise_on_error=False, tags=process_tags() | tags, run_config=_PLAIN
-                )
+                result = run_here(self._jobs[name], self._instance, tags=tags, while_created=self._squeeze)
                 if result.success and at is not None:
                     self._note(name, plan, 0, at)
         except NOT_NOW as error:
@@ -374,12 +370,9 @@ class Worker:
         """A run of Dagster of these assets and their checks, which loads nothing; did it work?"""
         try:
             with self._warehouse.kept(f"a run of the worker: {what}"):
-                result = self._sync.execute_in_process(
-                    instance=self._instance,
-                    raise_on_error=False,
-                    tags=process_tags() | BY_WORKER | {"c360/worker": what},
-                    run_config=_PLAIN,
-                    asset_selection=sorted(selection),
+                tags = BY_WORKER | {"c360/worker": what}
+                result = run_here(
+                    self._sync, self._instance, tags=tags, selection=sorted(selection), while_created=self._squeeze
                 )
         except NOT_NOW as error:
             self._put_off(error)

@@ -17,7 +17,7 @@ WORST_FIRST = {"failed": 0, "warns": 1, "never run": 2, "passed": 3}
 
 
 def page(data: Data) -> None:
-    checks, feeds, issues = data.frame("checks"), data.frame("feed_days"), data.frame("issues")
+    checks = data.frame("checks")
     counts = checks["status"].value_counts() if not checks.empty else pd.Series(dtype=int)
     for place, (label, status) in zip(
         st.columns(4, border=True),
@@ -30,22 +30,26 @@ def page(data: Data) -> None:
         strict=True,
     ):
         place.metric(label, whole(counts.get(status, 0)))
-    came, checked, found, took = st.tabs(["What came in", "Checks", "Issues", "How long it takes"])
-    with took:
-        _seconds(data.frame("stage_seconds"))
-    with came:
-        _feeds(feeds)
-    with checked:
-        _checks(checks)
-    with found:
-        if issues.empty:
-            nothing("There is nothing to look at.", "")
-        else:
-            table(
-                issues.sort_values(["severity", "count_issues"], ascending=[True, False]), "issues",
-                number=("count_issues",), time=("last_noted_at",),
-            )  # fmt: skip
-            st.caption("Each of them: `c360 query \"select * from gold.issue_log where issue = '...'\"`")
+    shown = {
+        "What came in": lambda: _feeds(data.frame("feed_days")),
+        "Checks": lambda: _checks(checks),
+        "Issues": lambda: _issues(data.frame("issues")),
+        "How long it takes": lambda: _seconds(data.frame("stage_seconds")),
+    }
+    # What nobody looks at is neither asked nor drawn.
+    for place, draw in zip(st.tabs(list(shown), on_change="rerun", key="view"), shown.values(), strict=True):
+        if place.open:
+            with place:
+                draw()
+
+
+def _issues(issues: pd.DataFrame) -> None:
+    if issues.empty:
+        nothing("There is nothing to look at.", "")
+        return
+    ordered = issues.sort_values(["severity", "count_issues"], ascending=[True, False])
+    table(ordered, "issues", number=("count_issues",), time=("last_noted_at",))
+    st.caption("Each of them: `c360 query \"select * from gold.issue_log where issue = '...'\"`")
 
 
 def _feeds(days: pd.DataFrame) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -95,6 +95,23 @@ def told_again_and_failed(worker: Worker, platform: Platform, monkeypatch: pytes
     assert platform.rows(f"{noted} and gold_at is null and core_at is not null") == [(before + 1,)]
 
 
+def a_lap_while_a_run_is_created(worker: Worker, platform: Platform, objects: list[GeneratedObject]) -> None:
+    """Dagster has said what it means to make, and no step has begun."""
+    came = next(each for each in objects if each.name.startswith("products/"))
+    put(platform.bucket, replace(came, name=came.name.replace("products/", "products/meanwhile/")))
+    while "products" not in worker._waiting.due():
+        worker._waiting.hear()
+    worker._squeezed_at = 0.0
+    with worker._letting_laps_in() as brought:
+        assert worker._run("customers", ())
+    ((begun, loaded),) = platform.rows(
+        "select seen_at, staged_at from staging.batch_times where feed = 'products' order by landed_at desc limit 1"
+    )
+    (run,) = worker._instance.get_run_records(limit=1)
+    assert brought == {"products"} and run.start_time is not None
+    assert begun.replace(tzinfo=UTC).timestamp() < loaded.replace(tzinfo=UTC).timestamp() < run.start_time
+
+
 def test_laps_make_what_a_build_makes_and_runs_tell_of_them(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     platform = Platform(home, local.landing_bucket(home), project=PROJECT / "dbt").begin()
     objects = objects_of(4)
@@ -142,6 +159,7 @@ def test_laps_make_what_a_build_makes_and_runs_tell_of_them(home: Settings, monk
         left = {"click_session_holds_all_clicks", "click_session_are_apart", "real_time_metrics_equal_clicks"}
         assert left == set(clicks.last) & left and not left & clicks.names
         told_again_and_failed(worker, platform, monkeypatch)
+        a_lap_while_a_run_is_created(worker, platform, objects)
     by_laps = {name: table(platform, name) for name in TABLES}
     test_clicks.assert_equals_truth(platform, [o for o in objects if o.name.startswith("clickstream/")])
     platform.build("--full-refresh", "--select", "+vw_customer_360", "+real_time_metrics", "+inventory", "+quarantine",

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from c360_assets import serve
 from tests.parts import free_port
-from tests.serving.conftest import Gold, customer
+from tests.serving.conftest import PERSONAL, TABLES, Gold, customer
 
 testing = pytest.importorskip("streamlit.testing.v1", reason="streamlit is not installed (extra dashboard)")
 PAGES = ("sales", "stock", "customer", "segments", "quality")
@@ -102,6 +103,16 @@ def test_a_page_without_anything_says_what_would_bring_it(gold: Gold, name: str)
     gold.serve()
     page = shown(gold, name)
     assert (page.info and not page.dataframe) or name == "quality"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_its_tables_where_gold_has_few_and_a_lap_served_first(gold: Gold, name: str) -> None:
+    kept = ("consumed_batches", "vw_customer_360", "vw_real_time")
+    gold.execute(*(f"drop table gold.{table}" for table in TABLES if table not in kept))
+    served = serve.sources(PERSONAL)
+    serve.serve(served, [each for each in served if each.shape == serve.REAL_TIME], gold.warehouse, gold.store)
+    page = shown(gold, name)
+    assert page.info and not page.error and not page.exception
 
 
 @pytest.mark.parametrize("name", PAGES)
