@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import altair as alt
 import pandas as pd
 import streamlit as st
@@ -30,7 +32,7 @@ def page(data: Data) -> None:
         strict=True,
     ):
         place.metric(label, whole(counts.get(status, 0)))
-    shown = {
+    shown: dict[str, Callable[[], None]] = {
         "What came in": lambda: _feeds(data.frame("feed_days")),
         "Checks": lambda: _checks(checks),
         "Issues": lambda: _issues(data.frame("issues")),

@@ -203,7 +203,10 @@ def test_the_same_days_in_order_and_shuffled_with_copies_give_the_same_gold_on_b
     assert_totals(as_they_come, in_sqlite(days))
     for name in GOLD:
         found, wanted = (
-            {repr({k: str(v) for k, v in row.items() if k not in NOT_THE_SAME}) for row in platform.table(f"gold.{name}")}
+            {
+                repr({k: str(v) for k, v in row.items() if k not in NOT_THE_SAME})
+                for row in platform.table(f"gold.{name}")
+            }
             for platform in (as_they_come, in_order)
         )
         assert sorted(found - wanted)[:2] == sorted(wanted - found)[:2], name
