@@ -1,166 +1,25 @@
-"""Who is told of a failed run, and what is tried again: a real webhook, real runs."""
+"""Who is told of what, and once: real runs, a real webhook and mailbox."""
 
 from __future__ import annotations
 
-import base64
-import ipaddress
 import json
-import socketserver
 import ssl
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from email import message_from_bytes
-from email.message import EmailMessage
-from email.policy import default
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from c360_assets import alerts, automation, registers, staging, transform
+from c360_assets import alerts, automation, registers, transform
 from c360_assets.alerts import Channel
 from c360_assets.definitions import build_defs
 from c360_assets.feeds import load_feeds
-from c360_assets.landing import Bucket, LandingError
 from c360_assets.settings import PROJECT, Settings
-from c360_assets.warehouse import TEXT, TIMESTAMP, Warehouse, WarehouseBusy, WarehouseRefused, open_warehouse
-from tests.parts import Platform
-
-FEED = "customers"
-
-
-# --- who is told
-
-
-@dataclass
-class Webhook:
-    """What a webhook was sent; it answers with `status`, or with `garbage`."""
-
-    address: str = ""
-    status: int = 200
-    garbage: bytes = b""
-    posts: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-
-
-@pytest.fixture
-def webhook() -> Iterator[Webhook]:
-    hook = Webhook()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            sent = self.rfile.read(int(self.headers["Content-Length"]))
-            hook.posts.append((self.headers["Content-Type"], json.loads(sent)))
-            if hook.garbage:
-                self.wfile.write(hook.garbage)
-                return
-            self.send_response(hook.status)
-            self.end_headers()
-
-        def log_message(self, *arguments: Any) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    hook.address = f"http://127.0.0.1:{server.server_port}/services/T0/B0/secret"
-    yield hook
-    server.shutdown()
-    server.server_close()
-
-
-@dataclass
-class Mailbox:
-    """What an SMTP server on `port` was sent, as it came. With `tls` it speaks it: at once, or when it is asked."""
-
-    port: int = 0
-    tls: ssl.SSLContext | None = None
-    at_once: bool = False
-    in_secret: list[bool] = field(default_factory=list)
-    logins: list[str] = field(default_factory=list)
-    recipients: list[str] = field(default_factory=list)
-    mails: list[EmailMessage] = field(default_factory=list)
-
-
-@pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    box = Mailbox()
-
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            def say(line: str) -> None:
-                self.wfile.write(f"{line}\r\n".encode())
-
-            def hide() -> None:
-                assert box.tls
-                self.connection = box.tls.wrap_socket(self.connection, server_side=True)
-                self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
-
-            if box.at_once:
-                hide()
-            say("220 here")
-            while line := self.rfile.readline().decode().strip():
-                word = line.split()[0].upper()
-                if word == "EHLO":
-                    say("250-here")
-                    if box.tls and not isinstance(self.connection, ssl.SSLSocket):
-                        say("250-STARTTLS")
-                    say("250 AUTH PLAIN")
-                elif word == "STARTTLS":
-                    say("220 go on")
-                    hide()
-                elif word == "AUTH":
-                    box.in_secret.append(isinstance(self.connection, ssl.SSLSocket))
-                    box.logins.append(base64.b64decode(line.split()[2]).decode())
-                    say("235 in")
-                elif word == "DATA":
-                    say("354 go on")
-                    text = b""
-                    while not text.endswith(b"\r\n.\r\n"):
-                        text += self.rfile.readline()
-                    box.mails.append(message_from_bytes(text[:-5], policy=default))  # type: ignore[arg-type]
-                    say("250 taken")
-                elif word == "QUIT":
-                    say("221 bye")
-                    return
-                else:
-                    if word == "RCPT":
-                        box.recipients.append(line)
-                    say("250 fine")
-
-    class Server(socketserver.ThreadingTCPServer):
-        def handle_error(self, request: Any, client_address: Any) -> None: ...  # who does not trust us hangs up
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        box.port = server.server_address[1]
-        yield box
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of 127.0.0.1, with its key; nobody has signed it but itself."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "here")])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "here.pem"
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(secret + signed.public_bytes(serialization.Encoding.PEM))
-    return path
+from c360_assets.warehouse import TEXT, TIMESTAMP, Warehouse, WarehouseRefused, open_warehouse
+from tests.automation.conftest import Mailbox, Webhook
 
 
 @dg.asset
@@ -607,115 +466,3 @@ EMPTY_MANIFEST: dict[str, Any] = {
     "groups": {}, "selectors": {}, "child_map": {"model.c360.customer_rows": []},
     "parent_map": {"model.c360.customer_rows": []}, "macros": {}, "docs": {}, "disabled": {},
 }  # fmt: skip
-
-
-# --- retries
-
-
-class Flaky:
-    """An S3 client whose listing fails the first times it is asked."""
-
-    def __init__(self, client: Any, failures: int, error: Exception) -> None:
-        self._client = client
-        self.left = failures
-        self.error = error
-        self.asked = 0
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "get_paginator":
-            self.asked += 1
-            if self.left:
-                self.left -= 1
-                raise self.error
-        return getattr(self._client, name)
-
-
-def answer(code: str, status: int) -> ClientError:
-    return ClientError(
-        {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "ListObjectsV2"
-    )
-
-
-def load_through(
-    platform: Platform, instance: dg.DagsterInstance, flaky: Flaky, retries: dg.RetryPolicy
-) -> dg.ExecuteInProcessResult:
-    load = staging.staging_asset(
-        platform.feeds[FEED],
-        lambda: Bucket(flaky, platform.bucket.name, platform.bucket.prefix),
-        platform.warehouse,
-        platform.settings.spool,
-        objects=10,
-        size=1 << 30,
-        retry_policy=retries,
-        pool=automation.POOL,
-    )
-    defs = dg.Definitions(assets=[load], jobs=[automation.sync_job()], loggers={"console": automation.plain_lines})
-    return defs.resolve_job_def(automation.SYNC).execute_in_process(instance=instance, raise_on_error=False)
-
-
-QUICK = dg.RetryPolicy(max_retries=3, delay=0.01)
-
-
-def retried(result: dg.ExecuteInProcessResult) -> int:
-    return sum(e.event_type_value == "STEP_UP_FOR_RETRY" for e in result.all_events)
-
-
-def test_pauses_between_tries_grow_and_differ_between_runs() -> None:
-    policy = automation.RETRIES
-    assert policy.max_retries == 3
-    plain = [policy._replace(jitter=None).calculate_delay(n) for n in (1, 2, 3)]
-    assert plain[0] >= 1 and plain[1] >= 2 * plain[0] and plain[2] >= 2 * plain[1]
-    assert len({policy.calculate_delay(1) for _ in range(10)}) > 1
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        EndpointConnectionError(endpoint_url="http://s3"),
-        answer("SlowDown", 503),
-        answer("InternalError", 500),
-        LandingError("no S3 answers"),
-        WarehouseBusy("held by process 1"),
-        ConnectionResetError("reset by peer"),
-    ],
-    ids=lambda e: str(e)[:30],
-)
-def test_a_passing_error_is_tried_again_until_it_passes(
-    platform: Platform, instance: dg.DagsterInstance, error: Exception
-) -> None:
-    platform.put("a.csv", b"customer_id,city\n1,Rome\n")
-    flaky = Flaky(platform.bucket.client, 2, error)
-    result = load_through(platform, instance, flaky, QUICK)
-    assert result.success
-    assert retried(result) == 2
-    assert platform.rows("select count(*) from staging.customers") == [(1,)]
-
-
-def test_an_error_that_does_not_pass_fails_the_run_after_the_tries_that_the_policy_has(
-    platform: Platform, instance: dg.DagsterInstance
-) -> None:
-    flaky = Flaky(platform.bucket.client, 99, answer("SlowDown", 503))
-    result = load_through(platform, instance, flaky, QUICK)
-    assert not result.success
-    assert flaky.asked == 1 + (QUICK.max_retries or 0)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ValueError("a bug of ours"),
-        ValueError("column 'unblocked_at' of the o'clock is not declared"),
-        answer("AccessDenied", 403),
-        answer("InvalidAccessKeyId", 403),
-        answer("SignatureDoesNotMatch", 403),
-        answer("NoSuchBucket", 404),
-    ],
-    ids=lambda e: str(e).split("(")[-1][:18],
-)
-def test_a_lasting_error_is_not_tried_again(platform: Platform, instance: dg.DagsterInstance, error: Exception) -> None:
-    flaky = Flaky(platform.bucket.client, 99, error)
-    result = load_through(platform, instance, flaky, QUICK)
-    assert not result.success
-    assert (flaky.asked, retried(result)) == (1, 0)
-    (failed,) = result.get_step_failure_events()
-    assert str(error) in str(failed.step_failure_data.error)
