@@ -11,6 +11,7 @@ import base64
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,8 @@ from serving.api.problems import Problem
 log = logging.getLogger(__name__)
 Row = Sequence[Any]
 Questions = Sequence[tuple[str, Mapping[str, Any]]]
+# Seconds between two looks for another file in the store's place: a restore puts one there.
+LOOK = 0.1
 GENERATION = "select generation || ' ' || batch from served"
 
 
@@ -35,6 +38,7 @@ class Reads:
         self._store = store
         self._file: sqlite3.Connection | None = None
         self._place: tuple[int, int] | None = None
+        self._look_at = 0.0
         self._told = ""  # once: thousands a second may ask
 
     async def rows(self, sql: str, values: Mapping[str, Any]) -> Sequence[Row]:
@@ -80,7 +84,11 @@ class Reads:
             opened.execute("rollback")
 
     def _opened(self) -> sqlite3.Connection:
-        """The file that is in its place now: the one of before stays whole for who has it open."""
+        """The file that is in its place: the one of before stays whole for who has it open."""
+        now = time.monotonic()
+        if self._file is not None and now < self._look_at:
+            return self._file
+        self._look_at = now + LOOK
         place = file_of(self._store.url)
         if self._file is None or place != self._place:
             if self._file is not None:
