@@ -221,7 +221,7 @@ EVENTS = [
     Moment("Dagster has a database", seen=_dagster_runs),
     Moment("the warehouse file is made", seen=lambda home, process: (home / "warehouse.duckdb").exists()),
     Moment("the lock is held for loading", seen=_lock_says("loading")),
-    Moment("a spool folder is there", seen=lambda home, process: any((home / "spool").glob("*-*"))),
+    Moment("a spool folder is there", seen=lambda home, process: any(p.is_dir() for p in (home / "spool").glob("*"))),
     Moment("the lock says dbt build", seen=_lock_says("dbt build")),
     Moment("the lock says dbt build", seen=_lock_says("dbt build"), orphan=True),
     Moment("dbt has started", seen=lambda home, process: bool(dbt_of(process)), orphan=True),
