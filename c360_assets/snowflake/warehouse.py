@@ -263,12 +263,13 @@ class _SnowflakeSession:
         try:
             self.execute(TAKE_TURN)
             yield
+            self.execute("commit")
         except BaseException:
-            # Where the connection is what failed, Snowflake rolls back when it notices.
+            # Where the connection is what failed, Snowflake rolls back when it notices; after a commit of which only
+            # the answer was lost there is nothing to roll back.
             with suppress(self._connector.Error):
                 self.execute("rollback")
             raise
-        self.execute("commit")
 
     def ensure(
         self, table: str, columns: Mapping[str, str], *, transient: bool = False, document: str | None = None

@@ -74,6 +74,12 @@ class Run:
         }
 
 
+def held_up(platform: Platform) -> list[str]:
+    """As a lap of the worker asks it."""
+    with platform.warehouse.writing("test") as session:
+        return checks.held_up(session, [platform.feeds["customers"]])
+
+
 def built(platform: Platform) -> None:
     """A whole build has taken what there is."""
     with platform.warehouse.writing("test") as session:
@@ -81,7 +87,7 @@ def built(platform: Platform) -> None:
 
 
 def test_what_is_as_expected_passes(expecting: Platform, instance: dg.DagsterInstance) -> None:
-    expecting.put("a.csv", rows_of(40, phone="555"))
+    expecting.put("a.csv", rows_of(40, phone="100"))
     run = Run(expecting, instance)
     assert run.failing == {} and run.is_made
     assert {"null_share_email", "one_of_city", "at_least_phone", "distinct_customer_id", "volume"} <= set(run.evaluated)
@@ -98,6 +104,7 @@ def test_a_warning_names_object_rows_and_value_and_holds_nothing_up(
         "distinct_customer_id": ["25 different customer_id, of at least 30"],
     }
     assert run.evaluated["one_of_city"].severity == dg.AssetCheckSeverity.WARN
+    assert held_up(expecting) == []
 
 
 def test_what_blocks_holds_up_what_is_made_of_it_and_says_what_ends_it(
@@ -107,7 +114,10 @@ def test_what_blocks_holds_up_what_is_made_of_it_and_says_what_ends_it(
     run = Run(expecting, instance)
     assert not run.is_made
     assert run.failing == {"null_share_email": ["stream_data/customers/a.csv: 40 of 40 rows have none"]}
-    assert "c360 quarantine release --feed" in str(run.evaluated["null_share_email"].metadata["remedy"].value)
+    remedy = str(run.evaluated["null_share_email"].metadata["remedy"].value)
+    assert "c360 quarantine release --feed" in remedy
+    (told,) = held_up(expecting)
+    assert told == f"customers: null_share_email: stream_data/customers/a.csv: 40 of 40 rows have none; {remedy}"
 
 
 def test_the_next_object_does_not_cover_one_that_blocks(expecting: Platform, instance: dg.DagsterInstance) -> None:
@@ -161,6 +171,10 @@ def test_a_record_that_people_landed_corrected_says_nothing_of_what_the_source_s
 ) -> None:
     expecting.put("a.fixed-abcdef-3.csv", b"customer_id,_fixed_row\nc1,3\n")
     assert Run(expecting, instance).evaluated["columns_as_declared"].passed
+    for n in range(8):
+        expecting.put(f"{n}.csv", rows_of(40, first=n * 40))
+    expecting.put("0.fixed-abcdef-4.csv", b"customer_id,_fixed_row\nc1,4\n")
+    assert Run(expecting, instance).evaluated["volume"].passed
 
 
 def test_of_a_personal_column_and_of_unknown_ones_no_value_is_told(
