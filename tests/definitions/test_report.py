@@ -69,9 +69,23 @@ def test_the_page_says_what_came_in_what_was_refused_and_how_checks_stood(
     assert row and re.findall(r'class="n">(\d+)', row[0]) == ["1", "1", "3", "1", "0", "2"]
     assert "bad_date:signup_date" in text and "missing_column:customer_id" not in text
     assert 'aria-label="passed, failed, passed, failed"' in text
+    assert text.count(">sound<") == 1, "what is troubled stands not among what is sound"
     assert '<div class="verdict failed">' in text and "1 checks failed, 0 warn, 0 passed." in text
     # What a source sends is shown, and does nothing.
     assert "<script" not in text and "&lt;script&gt;" in text
+
+
+def test_a_record_stands_under_each_of_its_reasons_and_the_newest_is_shown(
+    platform: Platform, instance: dg.DagsterInstance
+) -> None:
+    for name, row in (("b", "2,Rome,soon,2024-01-01"), ("a", ",Oslo,later,2024-01-01")):
+        platform.put(f"{name}.csv", f"{HEADER}{row}\n".encode())
+        platform.sync()
+    told = report_of(platform.feeds, platform.bucket, platform.warehouse, instance, ())
+    assert [(r["reason"], r["count"], r["key"].rsplit("/")[-1], "Oslo" in r["raw"]) for r in told.refused] == [
+        ("bad_date:signup_date", 2, "a.csv", True),
+        ("missing_key:customer_id", 1, "a.csv", True),
+    ]
 
 
 def test_of_very_many_reasons_the_page_says_how_many_it_leaves_out(
