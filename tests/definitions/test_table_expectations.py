@@ -94,6 +94,7 @@ def test_each_rule_is_a_check_of_its_table_that_warns_or_holds_up_what_is_made_o
     expecting: Platform, instance: dg.DagsterInstance
 ) -> None:
     expecting.put("a.csv", customers(0, without_city=10))
+    expecting.put("till", receipt(TODAY, 1, price=0.5).encode(), "pos")
     job = build_defs(read_already(expecting.settings), bucket=lambda: expecting.bucket).resolve_job_def(automation.SYNC)
     result = job.execute_in_process(instance=instance, raise_on_error=False)
     told = {e.check_name: e for e in result.get_asset_check_evaluations()}
@@ -104,6 +105,9 @@ def test_each_rule_is_a_check_of_its_table_that_warns_or_holds_up_what_is_made_o
     assert (distinct.passed, distinct.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert str(distinct.metadata["failing rows"].value).splitlines()[-1] == "| 25 | 25 |"
     assert told["pos_line_volume"].passed and told["pos_line_volume"].asset_key == dg.AssetKey(["core", "pos_line"])
+    cheap = told["pos_line_unit_price_at_least"]
+    assert (cheap.passed, cheap.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert str(cheap.metadata["failing rows"].value).splitlines()[-1] == "| 0.5000 | 1 |"
     made = {event.asset_key for event in result.get_asset_materialization_events()}
     assert not result.success and HISTORY in made and MADE_OF_IT not in made
 
@@ -124,6 +128,7 @@ def test_days_are_held_against_the_same_weekdays_of_the_weeks_before(expecting: 
     away = yesterday - timedelta(2)
     # The day that goes on, and what a wrong clock dates ahead, are not judged.
     more = [receipt(yesterday, 5), receipt(TODAY, 1, price=5000), receipt(TODAY + timedelta(400), 1)]
+    more += [receipt(TODAY, 2, price=1), receipt(TODAY, 3, price=1000)]  # just what the bounds allow
     ten_weeks(expecting, yesterday, *more, without=[away, yesterday])
     with pytest.raises(BuildFailed) as stopped:
         expecting.sync("pos")
