@@ -78,7 +78,7 @@ erasure: install ## a person of every feed forgotten, everything made again from
 COMPARED_TESTS := tests/platform/test_snowflake.py tests/platform/test_snowflake_access.py tests/platform/test_snowflake_check.py \
 	tests/platform/test_snowflake_failures.py tests/platform/test_snowflake_worker.py tests/platform/test_shops.py tests/platform/test_native.py \
 	tests/platform/test_arrivals.py tests/platform/test_online_retail.py
-SNOWFLAKE_TESTS := tests/platform/test_ledger.py tests/platform/test_audit.py tests/platform/test_changes.py tests/platform/test_clickstream.py tests/platform/test_commands.py \
+SNOWFLAKE_TESTS := tests/automation/test_object_sensor.py tests/automation/test_sensors.py tests/platform/test_ledger.py tests/platform/test_audit.py tests/platform/test_changes.py tests/platform/test_clickstream.py tests/platform/test_commands.py \
 	tests/platform/test_engines.py tests/platform/test_entities.py tests/platform/test_forget.py tests/platform/test_history.py tests/platform/test_northwind.py \
 	tests/platform/test_persons.py tests/platform/test_quarantine.py tests/platform/test_real_files.py tests/platform/test_till.py \
 	tests/platform/test_vault.py

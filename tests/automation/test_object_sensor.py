@@ -20,7 +20,7 @@ from c360_assets.object_events import ObjectEvents
 from c360_assets.sensors import BATCH_TAG, EVENTS_SENSOR, LISTED_BESIDE, Watching, object_sensor
 from c360_assets.settings import Settings
 from tests.automation.test_sensors import body, held
-from tests.parts import Platform, read_already, settings_at, without_shop
+from tests.parts import Platform, on_duckdb, read_already, settings_at, without_shop
 
 FEEDS = ("customers", "pos")
 # Seconds after which the queue tells again of what was not deleted, and how often before it gives a message up.
@@ -225,6 +225,7 @@ def test_what_nobody_can_read_ends_in_the_dead_letter_queue_and_holds_up_nothing
     assert told.queue.left(told.queue.dead) == 1
 
 
+@on_duckdb
 def test_a_held_warehouse_or_no_queue_is_a_reason_to_skip_and_loses_nothing(told: Told, platform: Platform) -> None:
     platform.put("first.csv", body(1))
     assert told.goes_on() == 1

@@ -19,7 +19,7 @@ from c360_assets.definitions import build_defs
 from c360_assets.landing import Bucket, LandingError
 from c360_assets.sensors import ATTEMPTS, BATCH_TAG, GIVEN_UP, SENSOR_WAIT, Watching, landing_sensor
 from c360_assets.settings import Settings
-from tests.parts import Platform, at_length, read_already
+from tests.parts import Platform, at_length, on_duckdb, read_already
 
 FEED = "customers"
 
@@ -212,6 +212,7 @@ def test_a_run_of_another_feed_holds_up_nothing(watch: Watch, platform: Platform
     assert isinstance(watch.asks(), dg.RunRequest)
 
 
+@on_duckdb
 def test_a_held_warehouse_is_a_reason_to_skip_that_names_its_holder(watch: Watch, platform: Platform) -> None:
     platform.load()
     platform.put("a.csv", body(1))
