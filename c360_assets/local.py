@@ -270,9 +270,11 @@ def reap(instance: dg.DagsterInstance, spool: Path, *, alone: bool = False) -> l
     is dead too.
     """
     ended = []
-    unfinished = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
-        if is_dead(run.tags) or (alone and not is_named_here(run.tags)):
+    at_work = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    # One that has not begun names a process only where that was about to run it; others wait to be launched.
+    begun_or_created = [*at_work, dg.DagsterRunStatus.NOT_STARTED]
+    for run in instance.get_runs(dg.RunsFilter(statuses=begun_or_created)):
+        if is_dead(run.tags) or (alone and run.status in at_work and not is_named_here(run.tags)):
             instance.report_run_failed(
                 run, "The process of this run is gone. What it left is finished by the next run."
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,9 @@ import psutil
 PID_TAG, BORN_TAG, HOST_TAG = "c360/pid", "c360/pid_born", "c360/host"
 # Containers have process numbers of their own, and share a home all the same.
 HOST = socket.gethostname()
-# What Dagster says of a run before it begins, one after the other.
+# What Dagster says of a run before it begins, one after the other; seconds for which something else is let in there: a
+# run that has not begun after three minutes is taken for dead.
+LET_IN = 30.0
 _PLANNED = (dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED)
 
 # A process runs one step of one run at a time.
@@ -43,17 +46,22 @@ def run_here(
 ) -> dg.ExecuteInProcessResult:
     """The job in this process, of all its assets or a selection; of its failure the result tells. To create a run takes
     Dagster a second or two where the machine is busy: `while_created` is called again and again, before anything of the
-    run has begun."""
-    run_id = str(uuid4())
+    run has begun. What it raises is raised when the run is over, which would never end else."""
+    run_id, began = str(uuid4()), time.monotonic()
+    raised: list[Exception] = []
 
     if while_created:
 
         def heard(event: dg.EventLogEntry) -> None:
-            if event.dagster_event and event.dagster_event.event_type in _PLANNED:
-                while_created()
+            is_planned = event.dagster_event and event.dagster_event.event_type in _PLANNED
+            if is_planned and not raised and time.monotonic() - began < LET_IN:
+                try:
+                    while_created()
+                except Exception as error:  # noqa: BLE001 - raised below
+                    raised.append(error)
 
         instance.add_event_listener(run_id, heard)
-    return job.execute_in_process(
+    result = job.execute_in_process(
         instance=instance,
         raise_on_error=False,
         run_id=run_id,
@@ -61,6 +69,9 @@ def run_here(
         run_config={"loggers": {"console": {}}, **(config or {})},
         asset_selection=selection,
     )
+    for error in raised:
+        raise error
+    return result
 
 
 def sign_run(context: dg.AssetExecutionContext) -> None:

@@ -191,6 +191,10 @@ def serve(
         brought = {change.shape.name for change in beside} | {each.shape.name for each in made}
         # Readers ask every table, also those that this project has nothing of, or a later run fills.
         empty = [Change(shape, (), anew=True) for shape in _shapes() if shape.name not in brought] if not there else []
+        for each in served:
+            # What is emptied there is compared with nothing here, when gold has it again.
+            if not there and each not in made and _table(each) in tables:
+                session.execute(f"drop table {_table(each)}")
         counts = store.write(there + 1, batch, chain(beside, empty, changes()), layout_of(served), _announce(session))
         for each in made:
             if each.shape.name in compared and counts[each.shape.name] == (0, 0):
@@ -238,8 +242,7 @@ def _recovered(session: Session, served: Collection[Source], store: Store) -> in
 
 def layout_of(served: Collection[Source]) -> str:
     """Changes with the tables of the store: what has another layout is filled anew, whatever generation it holds."""
-    there = sorted(shape.name for shape in _shapes())
-    return sha256(repr([(each.shape, OBJECTS) for each in served] + there).encode()).hexdigest()[:16]
+    return sha256(repr(([(each.shape, OBJECTS) for each in served], _shapes())).encode()).hexdigest()[:16]
 
 
 def _shapes() -> list[Shape]:

@@ -127,7 +127,7 @@ class Worker:
         self._squeezed: set[str] | None = None
         self._is_serving = self._is_whole = False
         # Has a lap loaded what it then could not build?
-        self._is_half_done = False
+        self._is_half_done = self._is_ending = False
         self._dbt.between, self._dbt.between_after = self._squeeze, laps.LAYERS
 
     def run(self, stop: Callable[[], bool]) -> None:
@@ -157,6 +157,8 @@ class Worker:
                 # One thing at a time: a lap may be due again, and comes first.
                 if not self._tell(TELL_ANYWAY if self._waiting.due() else TELL):
                     self._catch_up()
+        # No laps any more: they would be told in their turn, and where objects keep coming that never ends.
+        self._is_ending = True
         while self._tell(0.0):
             lease.beat(self._settings.home)
 
@@ -235,7 +237,9 @@ class Worker:
         """A lap in the middle of a run, where one is due; none within a lap, and none that needs a run. False where it
         loaded what it could not build: the run must not take it for sound."""
         now = time.monotonic()
-        if self._squeezed is None or now - self._squeezed_at < SQUEEZE or not self._warehouse.does_without_dbt:
+        if self._squeezed is None or self._is_ending or now - self._squeezed_at < SQUEEZE:
+            return True
+        if not self._warehouse.does_without_dbt:
             return True
         self._is_half_done = False
         squeezed, self._squeezed = self._squeezed, None

@@ -10,12 +10,6 @@ PLATFORM = PROJECT / "tests" / "platform"
 DOCUMENT = PROJECT / "docs" / "snowflake.md"
 # Files, locks and signals of a home with a DuckDB file in it.
 OF_DUCKDB = {"test_backup.py", "test_kill.py", "test_remembering.py"}
-# Of these no run on fakesnow has come to a good end.
-NOT_YET = {
-    "test_forget.py",
-    "test_ledger.py",
-    "test_online_retail.py",
-}
 
 
 def listed(variable: str) -> set[str]:
@@ -27,10 +21,10 @@ def listed(variable: str) -> set[str]:
 def test_every_test_of_the_platform_runs_on_fakesnow_or_the_docs_say_that_it_does_not() -> None:
     run, compared = listed("SNOWFLAKE_TESTS"), listed("COMPARED_TESTS")
     assert run and compared
-    assert run | compared | OF_DUCKDB | NOT_YET == {path.name for path in PLATFORM.glob("test_*.py")}
-    assert not (run | compared) & (OF_DUCKDB | NOT_YET)
+    assert run | compared | OF_DUCKDB == {path.name for path in PLATFORM.glob("test_*.py")}
+    assert not (run | compared) & OF_DUCKDB
     text = DOCUMENT.read_text()
-    assert {name for name in NOT_YET if f"`{name}`" not in text} == set()
+    assert {name for name in OF_DUCKDB if f"`{name}`" not in text} == set()
 
 
 def test_what_fakesnow_lacks_stands_in_the_docs() -> None:

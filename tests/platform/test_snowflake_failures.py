@@ -167,6 +167,17 @@ def test_a_slow_network_only_takes_longer(impatient: Platform, network: Between)
     assert impatient.load().rows == 2
 
 
+def test_a_commit_that_is_refused_leaves_no_transaction_open(impatient: Platform, network: Between) -> None:
+    impatient.load()
+    impatient.put("a.csv", ROWS)
+    network.faults.append(Fault(QUERY, "^commit$", answer=("000603", "Processing aborted by error 300010.")))
+    with impatient.warehouse.kept("laps"):
+        with pytest.raises(WarehouseRefused, match="300010"):
+            impatient.load()
+        assert impatient.load().rows == 2
+    assert counts(impatient) == (2, 1)
+
+
 @on_both
 @pytest.mark.parametrize("fault", [{"status": 503}, {"cut": "before"}], ids=["unavailable", "cut"])
 def test_a_service_that_stays_away_ends_a_build(impatient: Platform, network: Between, fault: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from c360_assets import serve
+from c360_assets.store import Change
 from tests.parts import free_port
 from tests.serving.conftest import PERSONAL, TABLES, Gold, customer
 
@@ -232,6 +233,24 @@ def test_quality_shows_the_worst_first(gold: Gold) -> None:
     assert told(page)["Checks failed"] == "1"
     totals = page.dataframe[0].value.set_index("feed")
     assert list(totals["received"]) == [100, 10] and list(totals["refused"]) == [0.04, 0.0]
+
+
+@pytest.mark.parametrize(("tab", "shown_there"), [("Checks", "one_row_per_key"), ("Issues", "tie"), ("How long it takes", "clickstream")])  # fmt: skip
+def test_each_tab_of_quality_shows_what_it_has_and_says_where_that_is_nothing(
+    gold: Gold, tab: str, shown_there: str
+) -> None:
+    fill(gold)
+    page = shown(gold, "quality")
+    page.session_state["view"] = tab
+    sound(page.run())
+    assert shown_there in page.dataframe[0].value.to_string()
+    served = serve.sources(PERSONAL)
+    gold.execute("delete from gold.issue_counts")
+    serve.serve(
+        served, served, gold.warehouse, gold.store, [Change(s, (), anew=True) for s in (serve.CHECKS, serve.STAGES)]
+    )
+    sound(page.run())
+    assert page.info and not page.dataframe
 
 
 def test_a_store_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
