@@ -102,13 +102,17 @@ def a_lap_while_a_run_is_created(worker: Worker, platform: Platform, objects: li
     while "products" not in worker._waiting.due():
         worker._waiting.hear()
     worker._squeezed_at = 0.0
-    with worker._letting_laps_in() as brought:
-        assert worker._run("customers", ())
+    # It was asked to end, and then not.
+    for is_ending, wanted in ((True, set()), (False, {"products"})):
+        worker._is_ending = is_ending
+        with worker._letting_laps_in() as brought:
+            assert worker._run("customers", ())
+        assert brought == wanted
     ((begun, loaded),) = platform.rows(
         "select seen_at, staged_at from staging.batch_times where feed = 'products' order by landed_at desc limit 1"
     )
     (run,) = worker._instance.get_run_records(limit=1)
-    assert brought == {"products"} and run.start_time is not None
+    assert run.start_time is not None
     assert begun.replace(tzinfo=UTC).timestamp() < loaded.replace(tzinfo=UTC).timestamp() < run.start_time
 
 
