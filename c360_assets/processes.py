@@ -21,9 +21,10 @@ import psutil
 PID_TAG, BORN_TAG, HOST_TAG = "c360/pid", "c360/pid_born", "c360/host"
 # Containers have process numbers of their own, and share a home all the same.
 HOST = socket.gethostname()
-# What Dagster says of a run before it begins, one after the other; seconds for which something else is let in there: a
-# run that has not begun after three minutes is taken for dead.
+# Seconds for which something else is let in while a run is created: one that has not begun after three minutes is taken
+# for dead by Dagster's daemon.
 LET_IN = 30.0
+# What Dagster says of a run before it begins, one after the other.
 _PLANNED = (dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED)
 
 # A process runs one step of one run at a time.

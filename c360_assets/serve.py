@@ -188,13 +188,15 @@ def serve(
                     compared.add(each.shape.name)
                 yield change
 
-        brought = {change.shape.name for change in beside} | {each.shape.name for each in made}
-        # Readers ask every table, also those that this project has nothing of, or a later run fills.
-        empty = [Change(shape, (), anew=True) for shape in _shapes() if shape.name not in brought] if not there else []
-        for each in served:
+        empty = []
+        if not there:
+            # Readers ask every table, also those that this project has nothing of, or a later run fills.
+            brought = {change.shape.name for change in beside} | {each.shape.name for each in made}
+            empty = [Change(shape, (), anew=True) for shape in _shapes() if shape.name not in brought]
             # What is emptied there is compared with nothing here, when gold has it again.
-            if not there and each not in made and _table(each) in tables:
-                session.execute(f"drop table {_table(each)}")
+            for each in served:
+                if each not in made and _table(each) in tables:
+                    session.execute(f"drop table {_table(each)}")
         counts = store.write(there + 1, batch, chain(beside, empty, changes()), layout_of(served), _announce(session))
         for each in made:
             if each.shape.name in compared and counts[each.shape.name] == (0, 0):
